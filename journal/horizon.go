@@ -1,0 +1,251 @@
+package journal
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The horizon file has two slots of slotSize bytes, written in turn. A slot is
+//
+//	0        4        8             8+n
+//	| crc32c | length | JSON (n)    | zeros
+//
+// with both numbers little-endian and the checksum over length and JSON. The
+// valid slot of the higher generation counts; a torn write of one leaves the
+// other.
+const slotSize = 4096
+
+type slot struct {
+	Format  int    `json:"format"`
+	Gen     uint64 `json:"gen"`
+	Horizon uint64 `json:"horizon"` // the state that is on the disk
+	BootID  string `json:"boot"`
+	CacheID string `json:"cache"` // drawn anew after each power cut
+}
+
+const horizonFormat = 1
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+func (j *Journal) horizonPath() string { return filepath.Join(j.dir, "horizon") }
+
+// readSlot returns the newest valid slot; ok is false when there is none.
+func readSlot(path string) (s slot, ok bool, err error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return slot{}, false, err
+	}
+	for i := 0; i+slotSize <= len(b); i += slotSize {
+		raw := b[i : i+slotSize]
+		n := int(binary.LittleEndian.Uint32(raw[4:]))
+		if n > slotSize-8 || crc32.Checksum(raw[4:8+n], castagnoli) != binary.LittleEndian.Uint32(raw) {
+			continue
+		}
+		var t slot
+		if json.Unmarshal(raw[8:8+n], &t) != nil {
+			continue
+		}
+		if t.Format > horizonFormat {
+			return slot{}, false, fmt.Errorf("journal: %s has format %d, this program knows %d: use the newer ossmount that wrote it", path, t.Format, horizonFormat)
+		}
+		if !ok || t.Gen > s.Gen {
+			s, ok = t, true
+		}
+	}
+	return s, ok, nil
+}
+
+// writeSlot makes s durable in the slot that its generation selects.
+func writeSlot(path string, s slot) error {
+	s.Format = horizonFormat
+	b, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	if len(b) > slotSize-8 {
+		return fmt.Errorf("journal: horizon of %d bytes", len(b))
+	}
+	raw := make([]byte, slotSize)
+	binary.LittleEndian.PutUint32(raw[4:], uint32(len(b)))
+	copy(raw[8:], b)
+	binary.LittleEndian.PutUint32(raw, crc32.Checksum(raw[4:8+len(b)], castagnoli))
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := f.WriteAt(raw, int64(s.Gen%2)*slotSize); err != nil {
+		return err
+	}
+	return unix.Fdatasync(int(f.Fd()))
+}
+
+// keep moves the horizon until ctx ends.
+func (j *Journal) keep(ctx context.Context) {
+	t := time.NewTicker(j.o.Step)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		case <-j.wake:
+		}
+		if err := j.step(); err != nil && ctx.Err() == nil {
+			j.o.Log.Error("journal: the disk failed; no change is accepted any more", "err", err)
+			j.fail(fmt.Errorf("journal: the disk failed: %w", err))
+			return
+		}
+	}
+}
+
+// step moves the horizon to the newest state: contents first, then the
+// journal, then the slot.
+func (j *Journal) step() error {
+	target, contents := j.target()
+	if target == 0 {
+		return nil
+	}
+	if len(contents) > 0 {
+		for n, err := range j.o.Contents.SyncContents(contents) {
+			j.o.Log.Error("journal: a content could not be made durable; its file is parked", "content", n, "err", err)
+			if j.o.SyncFailed != nil {
+				j.o.SyncFailed(n, err)
+			}
+		}
+	}
+	if err := j.barrier(); err != nil {
+		return err
+	}
+	j.hmu.Lock()
+	s := j.slot
+	j.hmu.Unlock()
+	s.Gen++
+	s.Horizon = target
+	s.BootID = j.o.BootID
+	if err := writeSlot(j.horizonPath(), s); err != nil {
+		return err
+	}
+	j.db.SetDiscardTs(target)
+	j.hmu.Lock()
+	defer j.hmu.Unlock()
+	j.slot = s
+	j.stepping = 0
+	close(j.moved)
+	j.moved = make(chan struct{})
+	return nil
+}
+
+// target returns the state that a step shall make durable and the contents
+// that it must sync, or 0 if the horizon is there already.
+func (j *Journal) target() (uint64, []uint64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.hmu.Lock()
+	defer j.hmu.Unlock()
+	if j.slot.Horizon >= j.last || j.broken != nil {
+		return 0, nil
+	}
+	contents := make([]uint64, 0, len(j.unsynced))
+	for n := range j.unsynced {
+		contents = append(contents, n)
+	}
+	clear(j.unsynced)
+	j.stepping = j.last
+	return j.last, contents
+}
+
+// barrier makes Badger's logs durable: every memtable's and the value log's.
+// Badger's own Sync covers the active memtable only, not one that has been
+// rotated and not yet flushed. A file that vanishes meanwhile was flushed to a
+// table, which Badger syncs itself before it forgets the log.
+func (j *Journal) barrier() error {
+	dir := filepath.Join(j.dir, "db")
+	names, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range names {
+		if !strings.HasSuffix(e.Name(), ".mem") && !strings.HasSuffix(e.Name(), ".vlog") {
+			continue
+		}
+		if err := syncFile(filepath.Join(dir, e.Name()), unix.Fdatasync); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return syncFile(dir, unix.Fsync)
+}
+
+func syncFile(path string, sync func(fd int) error) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := sync(int(f.Fd())); err != nil {
+		return fmt.Errorf("sync %s: %w", path, err)
+	}
+	return nil
+}
+
+// Horizon returns the newest state that a power cut keeps.
+func (j *Journal) Horizon() uint64 {
+	j.hmu.Lock()
+	defer j.hmu.Unlock()
+	return j.slot.Horizon
+}
+
+// Covered reports whether a power cut may leave the state seq: the horizon has
+// passed it, or is about to.
+func (j *Journal) Covered(seq uint64) bool {
+	j.hmu.Lock()
+	defer j.hmu.Unlock()
+	return j.slot.Horizon >= seq || j.stepping >= seq
+}
+
+// CacheID tells this life of the cache directory from those that a power cut
+// has taken back.
+func (j *Journal) CacheID() string {
+	j.hmu.Lock()
+	defer j.hmu.Unlock()
+	return j.slot.CacheID
+}
+
+// WaitHorizon returns when the state seq is on the disk, with the bytes of all
+// contents that it names.
+func (j *Journal) WaitHorizon(ctx context.Context, seq uint64) error {
+	for {
+		j.mu.Lock()
+		broken := j.broken
+		j.mu.Unlock()
+		j.hmu.Lock()
+		at, moved := j.slot.Horizon, j.moved
+		j.hmu.Unlock()
+		if at >= seq {
+			return nil
+		}
+		if broken != nil {
+			return broken
+		}
+		select {
+		case j.wake <- struct{}{}:
+		default:
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

@@ -1,0 +1,333 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	badger "github.com/dgraph-io/badger/v4"
+	"golang.org/x/sync/errgroup"
+)
+
+// ErrTooBig is returned by Update when its rows do not fit into one commit
+// (some thousands of rows). Nothing was changed.
+var ErrTooBig = errors.New("journal: too many changes for one commit")
+
+// ErrClosed is returned by calls after Close.
+var ErrClosed = errors.New("journal: closed")
+
+// Contents makes the bytes of contents durable before the horizon passes the
+// rows that name them. SyncContents returns the contents that could not be
+// synced, each with its error; a failed fsync is final (H11).
+type Contents interface {
+	SyncContents(numbers []uint64) map[uint64]error
+}
+
+// Options for Open.
+type Options struct {
+	// Contents is asked before the horizon moves. Required.
+	Contents Contents
+	// BootID tells one boot of the machine from the next; another one than at
+	// the last horizon counts as a power cut. Default: the kernel's
+	// /proc/sys/kernel/random/boot_id.
+	BootID string
+	// Step is the time between two moves of the horizon that nobody waits
+	// for. Default 1 s; this is what a power cut may cost.
+	Step time.Duration
+	// SyncFailed is told of each content that could not be synced, before the
+	// horizon moves on. It may call Update.
+	SyncFailed func(content uint64, err error)
+	// Log gets what an operator would want tomorrow. Default: nothing.
+	Log *slog.Logger
+	// ReadOnly opens without moving the horizon or undoing: for looking at
+	// the journal of a mount that does not run. Nothing of ours is written.
+	ReadOnly bool
+}
+
+func (o *Options) fill() error {
+	if o.BootID == "" {
+		b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+		if err != nil {
+			return fmt.Errorf("journal: read the boot ID: %w", err)
+		}
+		o.BootID = strings.TrimSpace(string(b))
+	}
+	if o.Step == 0 {
+		o.Step = time.Second
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return nil
+}
+
+// Journal is an open journal. All methods may be called concurrently.
+type Journal struct {
+	dir string
+	o   Options
+	db  *badger.DB
+
+	mu       sync.Mutex // held from the assignment of a timestamp to its commit
+	last     uint64     // timestamp of the newest commit
+	unsynced map[uint64]struct{}
+	counts   Counts
+	broken   error // the journal's own disk failed, or it is closed
+
+	hmu      sync.Mutex // horizon state; taken after mu where both are needed
+	slot     slot
+	stepping uint64        // target of the step under way, 0 if none
+	moved    chan struct{} // closed and replaced when the horizon moves or the journal breaks
+
+	recovered Recovered
+	debtID    uint64
+
+	wake   chan struct{}
+	cancel context.CancelFunc
+	group  *errgroup.Group
+}
+
+// Counts tells how much is in the journal.
+type Counts struct {
+	Pending     int   // rows the engine will carry
+	Bytes       int64 // of their Puts
+	Parked      int
+	Interrupted int
+}
+
+// Recovered tells what Open found.
+type Recovered struct {
+	New      bool   // there was no journal
+	PowerCut bool   // the state went back to the horizon
+	Undone   int    // keys that were set back
+	Horizon  uint64 // the horizon that Open found
+	Last     uint64 // the newest commit that Open found
+}
+
+// Open opens or makes the journal in dir and, after a power cut, sets it back
+// to the durable horizon before it returns.
+func Open(ctx context.Context, dir string, o Options) (*Journal, error) {
+	if err := o.fill(); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	j := &Journal{
+		dir: dir, o: o,
+		unsynced: map[uint64]struct{}{},
+		moved:    make(chan struct{}),
+		wake:     make(chan struct{}, 1),
+	}
+	db, err := badger.OpenManaged(badgerOptions(filepath.Join(dir, "db"), o.Log))
+	if err != nil {
+		return nil, fmt.Errorf("journal: open %s: %w", dir, err)
+	}
+	j.db = db
+	if err := j.recover(); err != nil {
+		db.Close()
+		return nil, err
+	}
+	if err := j.scan(); err != nil {
+		db.Close()
+		return nil, err
+	}
+	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	j.cancel = cancel
+	j.group, run = errgroup.WithContext(run)
+	if !o.ReadOnly {
+		j.group.Go(func() error { j.keep(run); return nil })
+	}
+	return j, nil
+}
+
+// badgerOptions keeps Badger small: the defaults hold 64 MiB memtables, five
+// of them, and a 256 MiB block cache. Rows are small and always inline, so the
+// value log stays empty.
+func badgerOptions(dir string, log *slog.Logger) badger.Options {
+	return badger.DefaultOptions(dir).
+		WithMemTableSize(8 << 20).
+		WithNumMemtables(2).
+		WithNumLevelZeroTables(4).
+		WithNumLevelZeroTablesStall(10).
+		WithNumCompactors(2).
+		WithValueLogFileSize(1 << 20).
+		WithBlockCacheSize(0).
+		WithIndexCacheSize(8 << 20).
+		WithCompression(0).
+		WithMetricsEnabled(false).
+		WithDetectConflicts(false).
+		WithLogger(badgerLog{log.With("room", "badger")})
+}
+
+// scan counts the rows and finds the contents that must be synced again
+// because the horizon has not passed the rows that name them.
+func (j *Journal) scan() error {
+	h := j.slot.Horizon
+	tx := j.begin(j.last, false)
+	defer tx.txn.Discard()
+	for r, err := range tx.Rows("", "") {
+		if err != nil {
+			return err
+		}
+		j.counts.add(r, 1)
+		if r.Content != 0 && r.Seq > h {
+			j.unsynced[r.Content] = struct{}{}
+		}
+	}
+	for d, err := range tx.Debts() {
+		if err != nil {
+			return err
+		}
+		j.debtID = max(j.debtID, d.ID)
+	}
+	return nil
+}
+
+func (c *Counts) add(r *Row, n int) {
+	switch {
+	case r.Parked != "":
+		c.Parked += n
+	case r.Interrupted:
+		c.Interrupted += n
+	default:
+		c.Pending += n
+		if r.Kind == Put {
+			c.Bytes += int64(n) * r.Size
+		}
+	}
+}
+
+// Update runs f on the newest state and commits what it changed as one state.
+// It returns the sequence of that state, or the newest one if f changed
+// nothing. Updates run one at a time: f must be short and must not wait.
+func (j *Journal) Update(f func(tx *Tx) error) (seq uint64, err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.broken != nil {
+		return 0, j.broken
+	}
+	tx := j.begin(j.last, true)
+	defer tx.txn.Discard()
+	tx.seq = j.last + 1
+	if err := f(tx); err != nil {
+		return 0, err
+	}
+	if !tx.changed {
+		return j.last, nil
+	}
+	for _, w := range tx.before {
+		if err := w(); err != nil {
+			return 0, err
+		}
+	}
+	if err := tx.txn.CommitAt(tx.seq, nil); err != nil {
+		return 0, tooBig(err)
+	}
+	j.last = tx.seq
+	for n := range tx.contents {
+		j.unsynced[n] = struct{}{}
+	}
+	j.counts.Pending += tx.delta.Pending
+	j.counts.Bytes += tx.delta.Bytes
+	j.counts.Parked += tx.delta.Parked
+	j.counts.Interrupted += tx.delta.Interrupted
+	return tx.seq, nil
+}
+
+// View runs f on the newest state.
+func (j *Journal) View(f func(tx *Tx) error) error {
+	j.mu.Lock()
+	last, broken := j.last, j.broken
+	j.mu.Unlock()
+	if errors.Is(broken, ErrClosed) {
+		return broken
+	}
+	tx := j.begin(last, false)
+	defer tx.txn.Discard()
+	return f(tx)
+}
+
+func (j *Journal) begin(at uint64, update bool) *Tx {
+	return &Tx{j: j, txn: j.db.NewTransactionAt(at, update), at: at}
+}
+
+// Last returns the sequence of the newest state.
+func (j *Journal) Last() uint64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.last
+}
+
+// Counts returns how many rows there are.
+func (j *Journal) Counts() Counts {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.counts
+}
+
+// Recovered tells what Open found.
+func (j *Journal) Recovered() Recovered { return j.recovered }
+
+// Close moves the horizon a last time and closes the database.
+func (j *Journal) Close() error { return j.close(true) }
+
+// Abandon closes the database without moving the horizon, as a crash would
+// leave it. For tests.
+func (j *Journal) Abandon() error { return j.close(false) }
+
+func (j *Journal) close(step bool) error {
+	j.cancel()
+	_ = j.group.Wait()
+	var err error
+	if step && !j.o.ReadOnly {
+		err = j.step()
+	}
+	j.fail(ErrClosed)
+	return errors.Join(err, j.db.Close())
+}
+
+// fail ends the journal's work: every later Update and wait returns err.
+func (j *Journal) fail(err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.broken == nil || errors.Is(err, ErrClosed) {
+		j.broken = err
+	}
+	j.hmu.Lock()
+	defer j.hmu.Unlock()
+	close(j.moved)
+	j.moved = make(chan struct{})
+}
+
+// GC gives the value log's dead room back.
+func (j *Journal) GC() {
+	for j.db.RunValueLogGC(0.5) == nil {
+	}
+}
+
+func tooBig(err error) error {
+	if errors.Is(err, badger.ErrTxnTooBig) {
+		return ErrTooBig
+	}
+	return err
+}
+
+// maxTs reads the newest version there is.
+const maxTs = math.MaxUint64
+
+type badgerLog struct{ l *slog.Logger }
+
+func (b badgerLog) Errorf(f string, a ...any)   { b.l.Error(strings.TrimSpace(fmt.Sprintf(f, a...))) }
+func (b badgerLog) Warningf(f string, a ...any) { b.l.Warn(strings.TrimSpace(fmt.Sprintf(f, a...))) }
+func (b badgerLog) Infof(f string, a ...any)    { b.l.Debug(strings.TrimSpace(fmt.Sprintf(f, a...))) }
+func (b badgerLog) Debugf(string, ...any)       {}
+
+var _ io.Closer = (*Journal)(nil)

@@ -1,0 +1,170 @@
+package journal
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/ossmount/ossmount/internal/object"
+)
+
+// Kind of an intent.
+type Kind uint8
+
+const (
+	Put    Kind = 1 // the key shall hold this content with these attributes
+	Delete Kind = 2 // the key shall hold nothing
+)
+
+func (k Kind) String() string {
+	if k == Delete {
+		return "delete"
+	}
+	return "put"
+}
+
+// Row is the intent for one key: what OSS still has to learn. A row is there
+// as long as OSS is behind, and no longer.
+type Row struct {
+	Key  string `json:"-"`
+	Seq  uint64 `json:"s"` // commit that made it visible; notes and moves of the engine keep it
+	Kind Kind   `json:"k"`
+
+	// The bytes of a Put are one of: a content (Content), one hole over a
+	// version that OSS holds (Base), or what stands in the row itself (Text;
+	// empty for directories and special files).
+	Content uint64     `json:"c,omitempty"`
+	Base    object.Ref `json:"b,omitzero"`
+	Text    string     `json:"x,omitempty"`
+
+	Size int64       `json:"z,omitempty"` // bytes of the file
+	Attr object.Attr `json:"a,omitzero"`
+
+	// Headers and foreign user metadata that a rewrite keeps (H22).
+	Headers object.Headers `json:"h,omitempty"`
+	Meta    object.Meta    `json:"m,omitempty"`
+
+	// Expected is what OSS held under the key when the intent began. A zero
+	// Ref with Known set says that it held nothing.
+	Expected object.Ref `json:"e,omitzero"`
+	Known    bool       `json:"ek,omitempty"`
+
+	// Size and mtime of the content's file as the flush found them, before
+	// our own extended attribute was set (H25).
+	SignSize  int64 `json:"gz,omitempty"`
+	SignMtime int64 `json:"gt,omitempty"` // Unix nanoseconds
+
+	// Open: the content was open for writing when this was committed, or has
+	// been opened since; after a power cut its bytes vouch for nothing.
+	Open bool `json:"o,omitempty"`
+	// Interrupted: found at a start with an unfinished write; not published
+	// until it is closed again through the mount.
+	Interrupted bool `json:"i,omitempty"`
+	// Parked: the reason why it cannot succeed as it is; kept and shown.
+	Parked string `json:"p,omitempty"`
+
+	Closed int64 `json:"t,omitempty"` // first unpublished close, Unix nanoseconds
+	Due    int64 `json:"d"`           // not to be carried before, Unix nanoseconds
+
+	// Note: a request that publishes this row was about to be sent, and no
+	// final answer to it is known (R7).
+	Note *Note `json:"n,omitempty"`
+}
+
+// Note is what a row was about to publish.
+type Note struct {
+	Tag string `json:"t"` // x-oss-meta-ossmount of the object that it makes
+	// Published: OSS has answered with success, but an older request of the
+	// key is in doubt, so that a HEAD decides at Due (R8).
+	Published object.Ref `json:"r,omitzero"`
+}
+
+// Waiting reports whether the engine may ever carry the row by itself.
+func (r *Row) Waiting() bool { return r.Parked == "" && !r.Interrupted }
+
+// Upload is a multipart upload of the content of a key (see Part).
+type Upload struct {
+	ID       string      `json:"i,omitempty"` // empty: asked for, answer not noted
+	Content  uint64      `json:"c,omitempty"`
+	Base     object.Ref  `json:"b,omitzero"` // of a copy in parts
+	Size     int64       `json:"z"`
+	PartSize int64       `json:"p"`
+	Attr     object.Attr `json:"a,omitzero"` // as the upload began with (H21)
+	Tag      string      `json:"t"`
+	Asked    int64       `json:"w"` // Unix nanoseconds
+	Horizon  uint64      `json:"h,omitempty"`
+}
+
+// Part is a part that OSS has acknowledged.
+type Part struct {
+	Number int    `json:"n"`
+	Off    int64  `json:"o"`
+	Size   int64  `json:"z"`
+	ETag   string `json:"e"`
+	CRC64  uint64 `json:"c"`
+	HasCRC bool   `json:"hc,omitempty"`
+}
+
+// Doubt is a request for a key that may still land: it was sent and got no
+// answer, and another row has taken its place (R8).
+type Doubt struct {
+	Tags   []string  `json:"t,omitempty"` // of Puts
+	Delete bool      `json:"d,omitempty"` // a Delete is among them
+	Since  time.Time `json:"s"`           // when the last of them was given up
+	// Flying: tags (and "delete") whose requests had not ended when this was
+	// written; a start finds them ended then.
+	Flying []string `json:"f,omitempty"`
+}
+
+// Debt is a multipart upload nobody wants any more (H26), or a hidden copy
+// that has served (R5): work that drain does not wait for.
+type Debt struct {
+	ID     uint64    `json:"-"`
+	Key    string    `json:"k"`
+	Upload string    `json:"u,omitempty"` // empty: the ID was asked for and never noted
+	Object bool      `json:"o,omitempty"` // delete the object at Key instead
+	Asked  time.Time `json:"a,omitzero"`
+	Since  time.Time `json:"s"`
+}
+
+// Clean says that a content holds exactly the bytes of a version that OSS
+// holds.
+type Clean struct {
+	Key     string     `json:"-"`
+	Content uint64     `json:"c"`
+	Ref     object.Ref `json:"r"`
+	Used    int64      `json:"u,omitempty"` // Unix seconds, coarse
+}
+
+// Attrs are the attributes learnt of a version, by HEAD or from our own
+// upload: good as long as a listing shows the same ETag, size and
+// LastModified. A zero LastModified is closed by the first listing (H23).
+type Attrs struct {
+	Key          string         `json:"-"`
+	Ref          object.Ref     `json:"r"`
+	LastModified time.Time      `json:"l,omitzero"`
+	Meta         object.Meta    `json:"m,omitempty"`
+	Headers      object.Headers `json:"h,omitempty"`
+	Type         string         `json:"t,omitempty"`
+	Class        string         `json:"c,omitempty"`
+}
+
+const codecVersion = 1 // first byte of each value
+
+func encode(v any) ([]byte, error) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	return append([]byte{codecVersion}, b...), nil
+}
+
+func decode(b []byte, v any) error {
+	if len(b) == 0 {
+		return fmt.Errorf("journal: empty value")
+	}
+	if b[0] != codecVersion {
+		return fmt.Errorf("journal: value of format %d, this program knows %d: use the newer ossmount that wrote it", b[0], codecVersion)
+	}
+	return json.Unmarshal(b[1:], v)
+}

@@ -1,0 +1,334 @@
+package journal
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"iter"
+	"math"
+	"strings"
+
+	badger "github.com/dgraph-io/badger/v4"
+)
+
+// First bytes of the database's keys; docs/format.md has the table.
+const (
+	spaceRow     = 'r' // key → Row
+	spaceDue     = 'd' // due (8 bytes, big-endian), key → nothing
+	spaceBase    = 'b' // key of the base, 0, key → nothing
+	spaceContent = 'n' // content number (8 bytes), what names it → nothing
+	spaceUpload  = 'u' // key → Upload
+	spacePart    = 'p' // key, 0, part number (4 bytes) → Part
+	spaceDoubt   = 'q' // key → Doubt
+	spaceDebt    = 'x' // number (8 bytes) → Debt
+	spaceClean   = 'c' // key → Clean
+	spaceAttr    = 'a' // key → Attrs
+)
+
+// Tx is one state of the journal, and within Update the next one.
+type Tx struct {
+	j       *Journal
+	txn     *badger.Txn
+	at      uint64 // the state it reads
+	seq     uint64 // the state it makes, 0 in a View
+	changed bool
+
+	before   []func() error
+	contents map[uint64]struct{}
+	delta    Counts
+}
+
+// Seq returns the sequence of the state that this Update makes.
+func (tx *Tx) Seq() uint64 { return tx.seq }
+
+// At returns the sequence of the state that is read.
+func (tx *Tx) At() uint64 { return tx.at }
+
+// BeforeCommit has f called when all rows are set and their sequence is sure,
+// just before they are committed. An error of f takes the Update back.
+func (tx *Tx) BeforeCommit(f func() error) { tx.before = append(tx.before, f) }
+
+func (tx *Tx) get(key []byte, v any) (bool, error) {
+	item, err := tx.txn.Get(key)
+	if errors.Is(err, badger.ErrKeyNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("journal: get %q: %w", key, err)
+	}
+	if v == nil {
+		return true, nil
+	}
+	err = item.Value(func(b []byte) error { return decode(b, v) })
+	if err != nil {
+		return false, fmt.Errorf("journal: get %q: %w", key, err)
+	}
+	return true, nil
+}
+
+func (tx *Tx) set(key []byte, v any) error {
+	var b []byte
+	if v != nil {
+		var err error
+		if b, err = encode(v); err != nil {
+			return err
+		}
+	}
+	tx.changed = true
+	return tooBig(tx.txn.Set(key, b))
+}
+
+func (tx *Tx) drop(key []byte) error {
+	tx.changed = true
+	return tooBig(tx.txn.Delete(key))
+}
+
+// each calls f for every key that begins with prefix, from the key start on,
+// until f returns false. f's slices are valid during the call only.
+func (tx *Tx) each(prefix, start []byte, values bool, f func(key []byte, item *badger.Item) (bool, error)) error {
+	it := tx.txn.NewIterator(badger.IteratorOptions{Prefix: prefix, PrefetchValues: values, PrefetchSize: 32})
+	defer it.Close()
+	if start == nil {
+		start = prefix
+	}
+	for it.Seek(start); it.ValidForPrefix(prefix); it.Next() {
+		more, err := f(it.Item().Key(), it.Item())
+		if err != nil || !more {
+			return err
+		}
+	}
+	return nil
+}
+
+func spaced(space byte, parts ...string) []byte {
+	n := 1
+	for _, p := range parts {
+		n += len(p)
+	}
+	b := make([]byte, 1, n)
+	b[0] = space
+	for _, p := range parts {
+		b = append(b, p...)
+	}
+	return b
+}
+
+func be64(n uint64) string {
+	var b [8]byte
+	binary.BigEndian.PutUint64(b[:], n)
+	return string(b[:])
+}
+
+// dueBytes orders due times, which may be negative only by mistake.
+func dueBytes(ns int64) string { return be64(uint64(max(ns, 0))) }
+
+// --- rows ---
+
+// Row returns the row of key, or nil.
+func (tx *Tx) Row(key string) (*Row, error) {
+	r := &Row{}
+	ok, err := tx.get(spaced(spaceRow, key), r)
+	if err != nil || !ok {
+		return nil, err
+	}
+	r.Key = key
+	return r, nil
+}
+
+// PutRow sets the row of r.Key. A zero Seq becomes the sequence of this state;
+// a row that the engine notes or moves keeps its own.
+func (tx *Tx) PutRow(r *Row) error {
+	if r.Key == "" || r.Kind != Put && r.Kind != Delete {
+		return fmt.Errorf("journal: row of key %q, kind %d", r.Key, r.Kind)
+	}
+	if r.Seq == 0 {
+		r.Seq = tx.seq
+	}
+	old, err := tx.Row(r.Key)
+	if err != nil {
+		return err
+	}
+	if old != nil {
+		if err := tx.unindex(old); err != nil {
+			return err
+		}
+	}
+	if err := tx.set(spaced(spaceRow, r.Key), r); err != nil {
+		return err
+	}
+	tx.delta.add(r, 1)
+	if r.Waiting() {
+		if err := tx.set(spaced(spaceDue, dueBytes(r.Due), r.Key), nil); err != nil {
+			return err
+		}
+	}
+	if !r.Base.IsZero() {
+		if err := tx.set(spaced(spaceBase, r.Base.Key, "\x00", r.Key), nil); err != nil {
+			return err
+		}
+	}
+	if r.Content != 0 {
+		if err := tx.set(spaced(spaceContent, be64(r.Content), "r", r.Key), nil); err != nil {
+			return err
+		}
+		if tx.contents == nil {
+			tx.contents = map[uint64]struct{}{}
+		}
+		tx.contents[r.Content] = struct{}{}
+	}
+	return nil
+}
+
+// DropRow removes the row of key; there need be none.
+func (tx *Tx) DropRow(key string) error {
+	old, err := tx.Row(key)
+	if err != nil || old == nil {
+		return err
+	}
+	if err := tx.unindex(old); err != nil {
+		return err
+	}
+	return tx.drop(spaced(spaceRow, key))
+}
+
+func (tx *Tx) unindex(r *Row) error {
+	tx.delta.add(r, -1)
+	if r.Waiting() {
+		if err := tx.drop(spaced(spaceDue, dueBytes(r.Due), r.Key)); err != nil {
+			return err
+		}
+	}
+	if !r.Base.IsZero() {
+		if err := tx.drop(spaced(spaceBase, r.Base.Key, "\x00", r.Key)); err != nil {
+			return err
+		}
+	}
+	if r.Content != 0 {
+		return tx.drop(spaced(spaceContent, be64(r.Content), "r", r.Key))
+	}
+	return nil
+}
+
+// Rows yields the rows whose key begins with prefix and is greater than or
+// equal to from, in byte order.
+func (tx *Tx) Rows(prefix, from string) iter.Seq2[*Row, error] {
+	return func(yield func(*Row, error) bool) {
+		start := spaced(spaceRow, max(prefix, from))
+		err := tx.each(spaced(spaceRow, prefix), start, true, func(k []byte, item *badger.Item) (bool, error) {
+			r := &Row{}
+			if err := item.Value(func(b []byte) error { return decode(b, r) }); err != nil {
+				return false, err
+			}
+			r.Key = string(k[1:])
+			return yield(r, nil), nil
+		})
+		if err != nil {
+			yield(nil, err)
+		}
+	}
+}
+
+// Children yields the rows of the names directly in the directory prefix
+// ("" or ending in "/"), from the key from on: the files, and the directories'
+// own rows. What lies deeper is jumped over.
+func (tx *Tx) Children(prefix, from string) iter.Seq2[*Row, error] {
+	return func(yield func(*Row, error) bool) {
+		space := spaced(spaceRow, prefix)
+		it := tx.txn.NewIterator(badger.IteratorOptions{Prefix: space, PrefetchValues: false})
+		defer it.Close()
+		it.Seek(spaced(spaceRow, max(prefix, from)))
+		for it.ValidForPrefix(space) {
+			key := string(it.Item().Key()[1:])
+			rest := key[len(prefix):]
+			slash := strings.IndexByte(rest, '/')
+			if rest == "" { // the directory's own row
+				it.Next()
+				continue
+			}
+			if slash >= 0 && slash < len(rest)-1 { // deeper: go past the whole subtree
+				it.Seek(spaced(spaceRow, key[:len(prefix)+slash], "0"))
+				continue
+			}
+			r := &Row{}
+			if err := it.Item().Value(func(b []byte) error { return decode(b, r) }); err != nil {
+				yield(nil, err)
+				return
+			}
+			r.Key = key
+			if !yield(r, nil) {
+				return
+			}
+			it.Next()
+		}
+	}
+}
+
+// Due yields the keys that may be carried at the time now (Unix nanoseconds),
+// earliest first; the second value is the due time.
+func (tx *Tx) Due(now int64) iter.Seq2[string, int64] {
+	return func(yield func(string, int64) bool) {
+		_ = tx.each([]byte{spaceDue}, nil, false, func(k []byte, _ *badger.Item) (bool, error) {
+			due := binary.BigEndian.Uint64(k[1:9])
+			if due > uint64(now) {
+				return false, nil
+			}
+			return yield(string(k[9:]), int64(min(due, math.MaxInt64))), nil
+		})
+	}
+}
+
+// NextDue returns the earliest due time after now, or false.
+func (tx *Tx) NextDue(now int64) (due int64, ok bool) {
+	_ = tx.each([]byte{spaceDue}, spaced(spaceDue, dueBytes(now+1)), false, func(k []byte, _ *badger.Item) (bool, error) {
+		due, ok = int64(binary.BigEndian.Uint64(k[1:9])), true
+		return false, nil
+	})
+	return due, ok
+}
+
+// BasedOn yields the keys of the rows with a hole over the object at key.
+func (tx *Tx) BasedOn(key string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		prefix := spaced(spaceBase, key, "\x00")
+		_ = tx.each(prefix, nil, false, func(k []byte, _ *badger.Item) (bool, error) {
+			return yield(string(k[len(prefix):])), nil
+		})
+	}
+}
+
+// AnyBased yields the keys of all rows that have a hole.
+func (tx *Tx) AnyBased() iter.Seq2[string, string] {
+	return func(yield func(base, key string) bool) {
+		_ = tx.each([]byte{spaceBase}, nil, false, func(k []byte, _ *badger.Item) (bool, error) {
+			base, key, _ := strings.Cut(string(k[1:]), "\x00")
+			return yield(base, key), nil
+		})
+	}
+}
+
+// Named tells what names the content n: the key of a row, the key of a clean
+// copy, or neither.
+func (tx *Tx) Named(n uint64) (row, clean string, ok bool) {
+	prefix := spaced(spaceContent, be64(n))
+	_ = tx.each(prefix, nil, false, func(k []byte, _ *badger.Item) (bool, error) {
+		ok = true
+		if k[len(prefix)] == 'r' {
+			row = string(k[len(prefix)+1:])
+		} else {
+			clean = string(k[len(prefix)+1:])
+		}
+		return true, nil
+	})
+	return row, clean, ok
+}
+
+// MaxContent returns the highest content number that anything names.
+func (tx *Tx) MaxContent() (top uint64) {
+	it := tx.txn.NewIterator(badger.IteratorOptions{Reverse: true})
+	defer it.Close()
+	it.Seek([]byte{spaceContent + 1})
+	if it.Valid() && it.Item().Key()[0] == spaceContent {
+		top = binary.BigEndian.Uint64(it.Item().Key()[1:9])
+	}
+	return top
+}

@@ -1,0 +1,204 @@
+package journal
+
+import (
+	"encoding/binary"
+	"iter"
+
+	badger "github.com/dgraph-io/badger/v4"
+)
+
+// Upload returns the upload of key, or nil.
+func (tx *Tx) Upload(key string) (*Upload, error) {
+	u := &Upload{}
+	ok, err := tx.get(spaced(spaceUpload, key), u)
+	if err != nil || !ok {
+		return nil, err
+	}
+	return u, nil
+}
+
+// PutUpload sets the upload of key.
+func (tx *Tx) PutUpload(key string, u *Upload) error { return tx.set(spaced(spaceUpload, key), u) }
+
+// DropUpload removes the upload of key and its parts; there need be none.
+func (tx *Tx) DropUpload(key string) error {
+	if ok, err := tx.get(spaced(spaceUpload, key), nil); err != nil || !ok {
+		return err
+	}
+	if err := tx.DropParts(key); err != nil {
+		return err
+	}
+	return tx.drop(spaced(spaceUpload, key))
+}
+
+// DropParts removes the parts noted for key.
+func (tx *Tx) DropParts(key string) error {
+	var keys [][]byte
+	prefix := spaced(spacePart, key, "\x00")
+	err := tx.each(prefix, nil, false, func(k []byte, item *badger.Item) (bool, error) {
+		keys = append(keys, item.KeyCopy(nil))
+		return true, nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, k := range keys {
+		if err := tx.drop(k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func partKey(key string, number int) []byte {
+	var b [4]byte
+	binary.BigEndian.PutUint32(b[:], uint32(number))
+	return spaced(spacePart, key, "\x00", string(b[:]))
+}
+
+// PutPart notes an acknowledged part of the upload of key.
+func (tx *Tx) PutPart(key string, p Part) error { return tx.set(partKey(key, p.Number), &p) }
+
+// Parts returns the parts noted for the upload of key, by number.
+func (tx *Tx) Parts(key string) (map[int]Part, error) {
+	parts := map[int]Part{}
+	err := tx.each(spaced(spacePart, key, "\x00"), nil, true, func(k []byte, item *badger.Item) (bool, error) {
+		var p Part
+		if err := item.Value(func(b []byte) error { return decode(b, &p) }); err != nil {
+			return false, err
+		}
+		parts[p.Number] = p
+		return true, nil
+	})
+	return parts, err
+}
+
+// Doubt returns what is in doubt about key, or nil.
+func (tx *Tx) Doubt(key string) (*Doubt, error) {
+	d := &Doubt{}
+	ok, err := tx.get(spaced(spaceDoubt, key), d)
+	if err != nil || !ok {
+		return nil, err
+	}
+	return d, nil
+}
+
+// PutDoubt sets what is in doubt about key.
+func (tx *Tx) PutDoubt(key string, d *Doubt) error { return tx.set(spaced(spaceDoubt, key), d) }
+
+// DropDoubt ends the doubt about key; there need be none.
+func (tx *Tx) DropDoubt(key string) error {
+	if ok, err := tx.get(spaced(spaceDoubt, key), nil); err != nil || !ok {
+		return err
+	}
+	return tx.drop(spaced(spaceDoubt, key))
+}
+
+// Doubts yields the keys in doubt.
+func (tx *Tx) Doubts() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		_ = tx.each([]byte{spaceDoubt}, nil, false, func(k []byte, _ *badger.Item) (bool, error) {
+			return yield(string(k[1:])), nil
+		})
+	}
+}
+
+// AddDebt adds a debt under a new number.
+func (tx *Tx) AddDebt(d Debt) error {
+	tx.j.debtID++ // under the journal's lock; a number lost with a failed commit does no harm
+	return tx.set(spaced(spaceDebt, be64(tx.j.debtID)), &d)
+}
+
+// DropDebt removes a debt that is paid.
+func (tx *Tx) DropDebt(id uint64) error { return tx.drop(spaced(spaceDebt, be64(id))) }
+
+// Debts yields the unpaid debts.
+func (tx *Tx) Debts() iter.Seq2[Debt, error] {
+	return func(yield func(Debt, error) bool) {
+		err := tx.each([]byte{spaceDebt}, nil, true, func(k []byte, item *badger.Item) (bool, error) {
+			d := Debt{}
+			if err := item.Value(func(b []byte) error { return decode(b, &d) }); err != nil {
+				return false, err
+			}
+			d.ID = binary.BigEndian.Uint64(k[1:])
+			return yield(d, nil), nil
+		})
+		if err != nil {
+			yield(Debt{}, err)
+		}
+	}
+}
+
+// Clean returns the clean copy of key, or nil.
+func (tx *Tx) Clean(key string) (*Clean, error) {
+	c := &Clean{}
+	ok, err := tx.get(spaced(spaceClean, key), c)
+	if err != nil || !ok {
+		return nil, err
+	}
+	c.Key = key
+	return c, nil
+}
+
+// PutClean records that a content equals a version.
+func (tx *Tx) PutClean(c *Clean) error {
+	if err := tx.DropClean(c.Key); err != nil {
+		return err
+	}
+	if err := tx.set(spaced(spaceContent, be64(c.Content), "c", c.Key), nil); err != nil {
+		return err
+	}
+	return tx.set(spaced(spaceClean, c.Key), c)
+}
+
+// DropClean forgets the clean copy of key; there need be none.
+func (tx *Tx) DropClean(key string) error {
+	old, err := tx.Clean(key)
+	if err != nil || old == nil {
+		return err
+	}
+	if err := tx.drop(spaced(spaceContent, be64(old.Content), "c", key)); err != nil {
+		return err
+	}
+	return tx.drop(spaced(spaceClean, key))
+}
+
+// Cleans yields the clean copies.
+func (tx *Tx) Cleans() iter.Seq2[*Clean, error] {
+	return func(yield func(*Clean, error) bool) {
+		err := tx.each([]byte{spaceClean}, nil, true, func(k []byte, item *badger.Item) (bool, error) {
+			c := &Clean{}
+			if err := item.Value(func(b []byte) error { return decode(b, c) }); err != nil {
+				return false, err
+			}
+			c.Key = string(k[1:])
+			return yield(c, nil), nil
+		})
+		if err != nil {
+			yield(nil, err)
+		}
+	}
+}
+
+// Attrs returns the attributes learnt of key, or nil. The caller compares the
+// version.
+func (tx *Tx) Attrs(key string) (*Attrs, error) {
+	a := &Attrs{}
+	ok, err := tx.get(spaced(spaceAttr, key), a)
+	if err != nil || !ok {
+		return nil, err
+	}
+	a.Key = key
+	return a, nil
+}
+
+// PutAttrs notes the attributes learnt of a version.
+func (tx *Tx) PutAttrs(a *Attrs) error { return tx.set(spaced(spaceAttr, a.Key), a) }
+
+// DropAttrs forgets what was learnt of key.
+func (tx *Tx) DropAttrs(key string) error {
+	if ok, err := tx.get(spaced(spaceAttr, key), nil); err != nil || !ok {
+		return err
+	}
+	return tx.drop(spaced(spaceAttr, key))
+}
