@@ -1,0 +1,294 @@
+package cache
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrBusy is returned by Open when another process has the cache directory.
+var ErrBusy = errors.New("the cache directory is in use by another process")
+
+// ErrNoRoom is returned when the disk or the quota has no room for more.
+var ErrNoRoom = errors.New("no room left in the cache directory")
+
+// Identity is what a cache directory belongs to.
+type Identity struct {
+	Format   int    `json:"format"`
+	Endpoint string `json:"endpoint"`
+	Bucket   string `json:"bucket"`
+	Prefix   string `json:"prefix"`
+}
+
+const identityFormat = 1
+
+func (i Identity) String() string {
+	return fmt.Sprintf("oss://%s/%s at %s", i.Bucket, i.Prefix, i.Endpoint)
+}
+
+// Options for Open.
+type Options struct {
+	// Identity is compared with that of the directory; a new directory takes
+	// it. The zero Identity takes whatever is there (status, drain).
+	Identity Identity
+	// Size is how much contents may hold, in bytes. 0: no limit.
+	Size int64
+	// MinFree is how much of the file system is left to others, in bytes.
+	MinFree int64
+}
+
+// Cache is an open cache directory. All methods may be called concurrently.
+type Cache struct {
+	dir      string
+	o        Options
+	identity Identity
+	isNew    bool
+	lock     *os.File
+	next     atomic.Uint64
+	sidecars bool // no user attributes here: witnesses stand in files
+
+	mu   sync.Mutex
+	dirs map[string]bool // subdirectories with entries not yet synced
+}
+
+// Subdirectories of contents: one hexadecimal byte of the number.
+func (c *Cache) sub(n uint64) string {
+	return filepath.Join(c.dir, "contents", fmt.Sprintf("%02x", byte(n)))
+}
+
+// path returns the file of content n: contents/<low byte>/<number in hex>.
+func (c *Cache) path(n uint64) string { return filepath.Join(c.sub(n), strconv.FormatUint(n, 16)) }
+
+// Open takes the cache directory dir and makes it where it is missing.
+func Open(dir string, o Options) (*Cache, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "contents"), 0o700); err != nil {
+		return nil, fmt.Errorf("cache directory: %w", err)
+	}
+	if err := refuseFuse(dir); err != nil {
+		return nil, err
+	}
+	lock, err := takeLock(filepath.Join(dir, "lock"))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	c := &Cache{dir: dir, o: o, lock: lock, dirs: map[string]bool{}}
+	if err := c.identify(); err != nil {
+		lock.Close()
+		return nil, err
+	}
+	for i := range 256 {
+		if err := os.MkdirAll(c.sub(uint64(i)), 0o700); err != nil {
+			lock.Close()
+			return nil, fmt.Errorf("cache directory: %w", err)
+		}
+	}
+	if err := c.probe(); err != nil {
+		lock.Close()
+		return nil, fmt.Errorf("cache directory: %w", err)
+	}
+	top := uint64(0)
+	for n := range c.Numbers() {
+		top = max(top, n)
+	}
+	c.next.Store(top)
+	return c, nil
+}
+
+// takeLock makes this process the only one with the directory, until it ends.
+func takeLock(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, ErrBusy
+		}
+		return nil, err
+	}
+	return f, nil
+}
+
+// refuseFuse refuses a cache directory on a FUSE file system: inside a mount
+// of ours it would wait for itself (H48).
+func refuseFuse(dir string) error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return fmt.Errorf("cache directory %s: %w", dir, err)
+	}
+	if st.Type == unix.FUSE_SUPER_MAGIC {
+		return fmt.Errorf("cache directory %s lies on a FUSE file system: choose --cache-dir on a local disk", dir)
+	}
+	return nil
+}
+
+func (c *Cache) identify() error {
+	path := filepath.Join(c.dir, "identity.json")
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if c.o.Identity == (Identity{}) {
+			return fmt.Errorf("%s is not a cache directory of ossmount: nothing was ever mounted with it", c.dir)
+		}
+		c.isNew = true
+		c.identity = c.o.Identity
+		c.identity.Format = identityFormat
+		return writeDurably(path, c.identity)
+	}
+	if err != nil {
+		return fmt.Errorf("cache directory: %w", err)
+	}
+	if err := json.Unmarshal(b, &c.identity); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	if c.identity.Format > identityFormat {
+		return fmt.Errorf("cache directory %s has format %d, this program knows %d: use the newer ossmount that wrote it", c.dir, c.identity.Format, identityFormat)
+	}
+	want := c.o.Identity
+	want.Format = c.identity.Format
+	if c.o.Identity != (Identity{}) && want != c.identity {
+		return fmt.Errorf("cache directory %s belongs to %s, not to %s: give each mount a --cache-dir of its own", c.dir, c.identity, want)
+	}
+	return nil
+}
+
+// writeDurably replaces path: temporary file, write, sync, rename, sync of the
+// directory.
+func writeDurably(path string, v any) error {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // in vain after the rename
+	defer f.Close()
+	if _, err := f.Write(append(b, '\n')); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// probe finds out whether the file system has user attributes.
+func (c *Cache) probe() error {
+	f, err := os.CreateTemp(c.dir, ".probe-*")
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	defer os.Remove(f.Name())
+	err = unix.Fsetxattr(int(f.Fd()), witnessName, []byte("probe"), 0)
+	c.sidecars = errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EPERM)
+	return nil
+}
+
+// Dir returns the cache directory, absolute.
+func (c *Cache) Dir() string { return c.dir }
+
+// Identity returns what the directory belongs to.
+func (c *Cache) Identity() Identity { return c.identity }
+
+// IsNew reports that Open made the directory: it was never mounted before.
+func (c *Cache) IsNew() bool { return c.isNew }
+
+// Reserve makes sure that numbers up to n are never given out: the journal may
+// know higher ones than the disk (H8).
+func (c *Cache) Reserve(n uint64) {
+	for {
+		old := c.next.Load()
+		if old >= n || c.next.CompareAndSwap(old, n) {
+			return
+		}
+	}
+}
+
+// Numbers yields the numbers of all contents on the disk.
+func (c *Cache) Numbers() func(yield func(uint64) bool) {
+	return func(yield func(uint64) bool) {
+		for i := range 256 {
+			names, err := os.ReadDir(c.sub(uint64(i)))
+			if err != nil {
+				continue
+			}
+			for _, e := range names {
+				n, err := strconv.ParseUint(e.Name(), 16, 64)
+				if err != nil || strings.Contains(e.Name(), ".") {
+					continue
+				}
+				if !yield(n) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Usage is what the disk under the cache has.
+type Usage struct {
+	Total, Free int64 // bytes; Free is what we may still take
+	Used        int64 // bytes of contents
+	Files       uint64
+	FilesFree   uint64
+}
+
+// Usage asks the file system. Used counts contents only if it must (a quota).
+func (c *Cache) Usage() (Usage, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(c.dir, &st); err != nil {
+		return Usage{}, err
+	}
+	u := Usage{
+		Total: int64(st.Blocks) * st.Bsize,
+		Free:  max(0, int64(st.Bavail)*st.Bsize-c.o.MinFree),
+		Files: st.Files, FilesFree: st.Ffree,
+	}
+	if c.o.Size > 0 {
+		u.Used = c.used()
+		u.Total = min(u.Total, c.o.Size)
+		u.Free = max(0, min(u.Free, c.o.Size-u.Used))
+	}
+	return u, nil
+}
+
+func (c *Cache) used() (sum int64) {
+	for n := range c.Numbers() {
+		var st unix.Stat_t
+		if unix.Lstat(c.path(n), &st) == nil {
+			sum += st.Blocks * 512
+		}
+	}
+	return sum
+}
+
+// Close gives the directory up.
+func (c *Cache) Close() error { return c.lock.Close() }
+
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}

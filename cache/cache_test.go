@@ -1,0 +1,133 @@
+package cache
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/ossmount/ossmount/internal/object"
+)
+
+var ours = Identity{Endpoint: "http://127.0.0.1:1", Bucket: "b", Prefix: "p/"}
+
+func open(t *testing.T, dir string, o Options) *Cache {
+	t.Helper()
+	c, err := Open(dir, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// Numbers are never used again, also when the journal knows higher ones than
+// the disk. covers H8
+func TestNumbersAreNeverReused(t *testing.T) {
+	dir := t.TempDir()
+	c := open(t, dir, Options{Identity: ours})
+	x, err := c.Create()
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := x.Number()
+	x.Close()
+	c.Close()
+	c = open(t, dir, Options{Identity: ours})
+	c.Reserve(first + 100)
+	y, err := c.Create()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer y.Close()
+	if y.Number() <= first+100 {
+		t.Fatalf("number %d after %d", y.Number(), first+100)
+	}
+}
+
+// One directory, one bucket, one process.
+func TestAnotherOwnerIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	c := open(t, dir, Options{Identity: ours})
+	if !c.IsNew() {
+		t.Error("a new directory is not new")
+	}
+	if _, err := Open(dir, Options{Identity: ours}); !errors.Is(err, ErrBusy) {
+		t.Errorf("a second process: %v", err)
+	}
+	c.Close()
+	other := ours
+	other.Bucket = "other"
+	_, err := Open(dir, Options{Identity: other})
+	if err == nil || !strings.Contains(err.Error(), "--cache-dir") {
+		t.Errorf("another bucket: %v", err)
+	}
+	if c := open(t, dir, Options{}); c.Identity().Bucket != "b" {
+		t.Errorf("identity %v", c.Identity())
+	}
+	if _, err := Open(t.TempDir(), Options{}); err == nil {
+		t.Error("a directory that was never mounted was taken for one")
+	}
+}
+
+// A witness is read back, short or long, and a later short one replaces a long
+// one. covers H7
+func TestWitness(t *testing.T) {
+	for _, sidecars := range []bool{false, true} {
+		c := open(t, t.TempDir(), Options{Identity: ours})
+		c.sidecars = c.sidecars || sidecars
+		x, err := c.Create()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer x.Close()
+		if _, ok, err := c.Witness(x.Number()); ok || err != nil {
+			t.Errorf("a new content has a witness, %v", err)
+		}
+		for _, key := range []string{"short", strings.Repeat("long", 600), "short again"} {
+			w := Witness{Key: key, Seq: 9, State: StateClosed, Expected: object.Ref{ETag: "e"}}
+			if err := x.SetWitness(w); err != nil {
+				t.Fatal(err)
+			}
+			got, ok, err := c.Witness(x.Number())
+			if err != nil || !ok || got.Key != key || got.Seq != 9 || got.State != StateClosed {
+				t.Errorf("sidecars %v: read %+v %v %v", sidecars, got, ok, err)
+			}
+		}
+		if err := c.Drop(x.Number()); err != nil {
+			t.Fatal(err)
+		}
+		left, _ := filepath.Glob(filepath.Join(c.Dir(), "contents", "*", "*"))
+		if len(left) != 0 {
+			t.Errorf("left behind: %v", left)
+		}
+	}
+}
+
+func TestCloneIsApart(t *testing.T) {
+	c := open(t, t.TempDir(), Options{Identity: ours})
+	x, err := c.Create()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer x.Close()
+	if _, err := x.WriteAt([]byte("hello"), 0); err != nil {
+		t.Fatal(err)
+	}
+	y, err := x.Clone()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer y.Close()
+	if _, err := x.WriteAt([]byte("J"), 0); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(c.path(y.Number()))
+	if err != nil || string(b) != "hello" {
+		t.Fatalf("%q %v", b, err)
+	}
+	if failed := c.SyncContents([]uint64{x.Number(), y.Number(), 12345}); len(failed) != 0 {
+		t.Fatal(failed)
+	}
+}

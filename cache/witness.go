@@ -1,0 +1,118 @@
+package cache
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ossmount/ossmount/internal/object"
+)
+
+// State of a content as its witness has it.
+type State string
+
+const (
+	StateOpen   State = "open"   // written to since its row was committed, or never committed
+	StateClosed State = "closed" // as the row with its sequence has it
+	StateClean  State = "clean"  // equal to the version Ref on OSS
+	StateDead   State = "dead"   // about to be dropped
+)
+
+// Witness is what a content says of itself (H7). It is never an order.
+type Witness struct {
+	Format   int         `json:"v"`
+	CacheID  string      `json:"id"`
+	Number   uint64      `json:"n"`
+	Key      string      `json:"k,omitempty"`
+	Seq      uint64      `json:"s,omitempty"`
+	Size     int64       `json:"z"`
+	Attr     object.Attr `json:"a,omitzero"`
+	Expected object.Ref  `json:"e,omitzero"`
+	Known    bool        `json:"ek,omitempty"`
+	Ref      object.Ref  `json:"r,omitzero"` // of a clean one
+	State    State       `json:"st"`
+
+	// Beside, in the attribute: the witness was too long for it and stands in
+	// the file beside the content.
+	Beside bool `json:"x,omitempty"`
+}
+
+const (
+	witnessName   = "user.ossmount.witness"
+	witnessFormat = 1
+	witnessMax    = 2 << 10 // bytes in an attribute; a longer one stands in a file
+)
+
+func (c *Cache) sidecar(n uint64) string { return c.path(n) + ".x" }
+
+// SetWitness writes w for its content. It is durable after SyncContents.
+func (x *Content) SetWitness(w Witness) error {
+	w.Format, w.Number = witnessFormat, x.number
+	b, err := json.Marshal(w)
+	if err != nil {
+		return err
+	}
+	if x.c.sidecars {
+		return x.c.setSidecar(x.number, b)
+	}
+	if len(b) > witnessMax {
+		if err := x.c.setSidecar(x.number, b); err != nil {
+			return err
+		}
+		if b, err = json.Marshal(Witness{Format: witnessFormat, Number: x.number, Beside: true}); err != nil {
+			return err
+		}
+	}
+	if err := unix.Fsetxattr(int(x.f.Fd()), witnessName, b, 0); err != nil {
+		return fmt.Errorf("witness of content %d: %w", x.number, room(err))
+	}
+	return nil
+}
+
+// SetWitness writes w for content n, which need not be open.
+func (c *Cache) SetWitness(n uint64, w Witness) error {
+	x, err := c.Open(n)
+	if err != nil {
+		return err
+	}
+	defer x.Close()
+	return x.SetWitness(w)
+}
+
+func (c *Cache) setSidecar(n uint64, b []byte) error {
+	path := c.sidecar(n)
+	tmp := path + "~"
+	if err := os.WriteFile(tmp, b, 0o600); err != nil {
+		return room(err)
+	}
+	c.touch(c.sub(n))
+	return os.Rename(tmp, path)
+}
+
+// Witness reads what content n says of itself. ok is false when it says
+// nothing readable.
+func (c *Cache) Witness(n uint64) (w Witness, ok bool, err error) {
+	buf := make([]byte, witnessMax)
+	size, err := unix.Lgetxattr(c.path(n), witnessName, buf)
+	switch {
+	case errors.Is(err, unix.ENODATA) || errors.Is(err, unix.EOPNOTSUPP):
+		w.Beside = c.sidecars
+	case err != nil:
+		return Witness{}, false, fmt.Errorf("witness of content %d: %w", n, err)
+	case json.Unmarshal(buf[:size], &w) != nil:
+		return Witness{}, false, nil
+	}
+	if w.Beside {
+		b, err := os.ReadFile(c.sidecar(n))
+		if err != nil || json.Unmarshal(b, &w) != nil {
+			return Witness{}, false, nil
+		}
+	}
+	if w.Format != witnessFormat || w.Number != n {
+		return Witness{}, false, nil
+	}
+	return w, true, nil
+}
