@@ -1,0 +1,212 @@
+package ossemu
+
+import (
+	"crypto/md5"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"hash/crc64"
+	"io"
+	"os"
+	"strings"
+	"sync"
+)
+
+// maxBody is the largest body of PutObject and UploadPart.
+const maxBody = 5 << 30
+
+// buffers are what bodies pass through. Large enough that a read passes by
+// net/http's own buffer and a write is worth its system call.
+var buffers = sync.Pool{New: func() any { b := make([]byte, 256<<10); return &b }}
+
+func base64Of(b []byte) string { return base64.StdEncoding.EncodeToString(b) }
+
+// content is bytes that are on disk and not yet in any record.
+type content struct {
+	segments []segment
+	size     int64
+	md5      [md5.Size]byte
+	crc      uint64
+}
+
+func (c content) etag() string { return strings.ToUpper(hex.EncodeToString(c.md5[:])) }
+
+func etagMD5(etag string) ([]byte, bool) {
+	sum, err := hex.DecodeString(etag)
+	return sum, err == nil && len(sum) == md5.Size
+}
+
+// digest computes both sums of OSS in one pass.
+type digest struct {
+	md5 hash.Hash
+	crc uint64
+	n   int64
+}
+
+func newDigest() *digest { return &digest{md5: md5.New()} }
+
+func (d *digest) Write(p []byte) (int, error) {
+	d.md5.Write(p)
+	d.crc = crc64.Update(d.crc, crcTable, p)
+	d.n += int64(len(p))
+	return len(p), nil
+}
+
+// sums fills the sums of what was written into c.
+func (d *digest) sums(c *content) {
+	c.size, c.crc = d.n, d.crc
+	d.md5.Sum(c.md5[:0])
+}
+
+// receive streams the body of the request into a segment. The body counts
+// only if all of it came and it has the Content-MD5 that was announced;
+// otherwise nothing is left of it.
+func (c *call) receive() (got content, err error) {
+	want, err := c.announced()
+	if err != nil {
+		return got, err
+	}
+	w := &segmentWriter{st: c.s.store}
+	defer func() {
+		if err != nil {
+			w.undo()
+		}
+	}()
+	sums := newDigest()
+	buffer := buffers.Get().(*[]byte)
+	defer buffers.Put(buffer)
+	for {
+		n, readErr := fill(c.body, *buffer)
+		sums.Write((*buffer)[:n])
+		if sums.n > maxBody {
+			return got, errTooLarge
+		}
+		if err := w.write((*buffer)[:n]); err != nil {
+			return got, fmt.Errorf("store body: %w", err)
+		}
+		if readErr == io.EOF {
+			break
+		}
+		if readErr != nil {
+			return got, errBrokenBody
+		}
+	}
+	if c.r.ContentLength >= 0 && sums.n != c.r.ContentLength {
+		return got, errBrokenBody
+	}
+	sums.sums(&got)
+	if want != nil && string(want) != string(got.md5[:]) {
+		return got, errDigest
+	}
+	got.segments, err = w.finish()
+	return got, err
+}
+
+// announced checks what the headers say of the body and gives the MD5 that it
+// must have, or nil.
+func (c *call) announced() (sum []byte, err error) {
+	if c.r.ContentLength > maxBody {
+		return nil, errTooLarge
+	}
+	if c.r.ContentLength == 0 && len(c.r.TransferEncoding) == 0 && c.r.Header.Get("Content-Length") == "" {
+		return nil, errNoLength
+	}
+	header := c.r.Header.Get("Content-MD5")
+	if header == "" {
+		return nil, nil
+	}
+	sum, err = base64.StdEncoding.DecodeString(header)
+	if err != nil || len(sum) != md5.Size {
+		return nil, errDigest
+	}
+	return sum, nil
+}
+
+// fill reads until p is full or the reader says something. Unlike io.ReadFull
+// it hands the reader's error on as it is: net/http reports a body that broke
+// off as ErrUnexpectedEOF, which ReadFull would also say of a whole short one.
+func fill(r io.Reader, p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		var m int
+		m, err = r.Read(p[n:])
+		n += m
+	}
+	return n, err
+}
+
+// readSmall reads a body that is kept in memory, an XML document, and checks
+// its Content-MD5. Beyond limit it is not XML that OSS would take.
+func (c *call) readSmall(limit int64, tooLong error) ([]byte, error) {
+	want, err := c.announced()
+	if err != nil {
+		return nil, err
+	}
+	body, err := io.ReadAll(io.LimitReader(c.body, limit+1))
+	if err != nil {
+		return nil, errBrokenBody
+	}
+	if int64(len(body)) > limit {
+		return nil, tooLong
+	}
+	if sum := md5.Sum(body); want != nil && string(want) != string(sum[:]) {
+		return nil, errDigest
+	}
+	return body, nil
+}
+
+// segmentWriter writes one segment; it makes the file with the first byte, so
+// an empty body has none.
+type segmentWriter struct {
+	st   *store
+	file *os.File
+	id   uint64
+	size int64
+}
+
+func (w *segmentWriter) write(p []byte) (err error) {
+	if len(p) == 0 {
+		return nil
+	}
+	if w.file == nil {
+		if w.file, w.id, err = w.st.createSegment(); err != nil {
+			return err
+		}
+	}
+	n, err := w.file.Write(p)
+	w.size += int64(n)
+	return err
+}
+
+// finish closes the file. With Sync the file and its directory are on the disk
+// before the record that will name them.
+func (w *segmentWriter) finish() ([]segment, error) {
+	if w.file == nil {
+		return nil, nil
+	}
+	var err error
+	if w.st.sync {
+		err = errors.Join(w.file.Sync(), syncDir(w.st.segmentDir(w.id)))
+	}
+	if err := errors.Join(err, w.file.Close()); err != nil {
+		return nil, fmt.Errorf("store body: %w", err)
+	}
+	return []segment{{id: w.id, size: w.size}}, nil
+}
+
+func (w *segmentWriter) undo() {
+	if w.file != nil {
+		w.file.Close()
+		w.st.discard([]uint64{w.id})
+	}
+}
+
+// drop removes the segments of a content that no record came to name.
+func (c *call) drop(got content) {
+	ids := make([]uint64, 0, len(got.segments))
+	for _, s := range got.segments {
+		ids = append(ids, s.id)
+	}
+	c.s.store.discard(ids)
+}

@@ -1,0 +1,145 @@
+package ossemu
+
+import (
+	"crypto/md5"
+	"encoding/hex"
+	"encoding/xml"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// minPart is the least size of every part but the last. It is checked at
+// Complete, not when the part comes.
+const minPart = 100 << 10
+
+// maxCompleteBody has room for 10,000 parts.
+const maxCompleteBody = 4 << 20
+
+type completeRequest struct {
+	XMLName xml.Name `xml:"CompleteMultipartUpload"`
+	Parts   []struct {
+		PartNumber int
+		ETag       string
+	} `xml:"Part"`
+}
+
+type completeResult struct {
+	XMLName  xml.Name `xml:"CompleteMultipartUploadResult"`
+	Location string
+	Bucket   string
+	Key      string
+	ETag     string
+}
+
+func (c *call) complete() (*answer, error) {
+	request, all, err := c.readComplete()
+	if err != nil {
+		return nil, err
+	}
+	acl, err := objectACL(c.r.Header)
+	if err != nil {
+		return nil, err
+	}
+	id := c.uploadID()
+	var o *object
+	err = c.s.store.change(func() (record, error) {
+		u, err := c.s.store.uploadLocked(c.bucket, id)
+		if err != nil {
+			return record{}, err
+		}
+		if _, err := c.mayPutLocked(); err != nil {
+			return record{}, err
+		}
+		parts, err := chooseParts(u, request, all)
+		if err != nil {
+			return record{}, err
+		}
+		o = joinParts(u, parts)
+		o.modified = c.now()
+		if acl != "" {
+			o.acl = acl
+		}
+		return record{kind: recComplete, bucket: c.bucket, id: id, object: o}, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	encode, _ := c.encoding()
+	out := &answer{status: 200, xml: completeResult{
+		Location: "http://" + c.r.Host + "/" + c.bucket + "/" + escape(c.key),
+		Bucket:   c.bucket, Key: encode(c.key), ETag: quote(o.etag),
+	}}
+	out.set("ETag", quote(o.etag))
+	setCRC(out, o.crc)
+	echoEncryption(out, o.attrs)
+	return out, nil
+}
+
+// readComplete reads the list of parts, or that all parts are meant.
+func (c *call) readComplete() (request completeRequest, all bool, err error) {
+	malformed := malformedXML("0042-00000205")
+	body, err := c.readSmall(maxCompleteBody, malformed)
+	if err != nil {
+		return request, false, err
+	}
+	if strings.EqualFold(c.r.Header.Get("x-oss-complete-all"), "yes") {
+		if len(body) > 0 {
+			return request, false, withEC(invalidArgument("x-oss-complete-all", "yes", "Should not speficy both complete all header and http body."), "0042-00000216")
+		}
+		return request, true, nil
+	}
+	if xml.Unmarshal(body, &request) != nil || len(request.Parts) == 0 || len(request.Parts) > maxParts {
+		return request, false, malformed
+	}
+	return request, false, nil
+}
+
+// chooseParts checks the list against the upload.
+func chooseParts(u *upload, request completeRequest, all bool) ([]*part, error) {
+	var parts []*part
+	if all {
+		for _, number := range slices.Sorted(maps.Keys(u.parts)) {
+			parts = append(parts, u.parts[number])
+		}
+		if len(parts) == 0 {
+			return nil, invalidPart("1")
+		}
+	}
+	last := 0
+	for _, listed := range request.Parts {
+		if listed.PartNumber <= last {
+			return nil, errPartOrder
+		}
+		last = listed.PartNumber
+		p := u.parts[listed.PartNumber]
+		if p == nil || !sameETag(strings.TrimSpace(listed.ETag), p.etag) {
+			return nil, invalidPart(strconv.Itoa(listed.PartNumber))
+		}
+		parts = append(parts, p)
+	}
+	for _, p := range parts[:len(parts)-1] {
+		if p.size < minPart {
+			return nil, errTooSmall
+		}
+	}
+	return parts, nil
+}
+
+// joinParts makes the object of parts: their segments in a row, the joined
+// CRC, and an ETag that says of how many parts it was made.
+func joinParts(u *upload, parts []*part) *object {
+	o := &object{key: u.key, kind: kindMultipart, attrs: u.attrs}
+	sums := md5.New()
+	var crc joiner
+	for _, p := range parts {
+		sum, _ := etagMD5(p.etag)
+		sums.Write(sum)
+		o.crc = crc.join(o.crc, p.crc, p.size)
+		o.size += p.size
+		o.segments = append(o.segments, p.segments...)
+	}
+	o.etag = strings.ToUpper(hex.EncodeToString(sums.Sum(nil))) + "-" + strconv.Itoa(len(parts))
+	return o
+}

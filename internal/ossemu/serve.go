@@ -1,0 +1,202 @@
+package ossemu
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// call is one request on its way through the server.
+type call struct {
+	s      *Server
+	r      *http.Request
+	op     *operation
+	bucket string
+	key    string
+	query  query
+	id     string // x-oss-request-id
+	start  time.Time
+	body   *meteredBody
+}
+
+// answer is what an operation wants to say. It is a value and not calls of a
+// ResponseWriter, so that between the work and the answer there is a place
+// where a fault can be put.
+type answer struct {
+	status int
+	header http.Header
+	xml    any           // marshalled as the body, or
+	raw    []byte        // the body, or
+	body   io.ReadCloser // streamed; closed when sent
+	length int64         // of body, or of the body that HEAD does not send
+}
+
+func (a *answer) set(name, value string) {
+	if a.header == nil {
+		a.header = http.Header{}
+	}
+	a.header.Set(name, value)
+}
+
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	c := s.newCall(r)
+	a, err := c.run()
+	if err != nil {
+		a = c.errorAnswer(err)
+	}
+	if a.body != nil {
+		defer a.body.Close()
+	}
+	c.send(w, a)
+}
+
+func (s *Server) newCall(r *http.Request) *call {
+	var id [12]byte
+	rand.Read(id[:])
+	c := &call{s: s, r: r, start: time.Now(), id: strings.ToUpper(hex.EncodeToString(id[:])), query: parseQuery(r.URL.RawQuery)}
+	c.body = &meteredBody{c: c, r: r.Body}
+	c.bucket, c.key, _ = strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	c.op = findOperation(c)
+	return c
+}
+
+// run is the way of a request up to its answer.
+func (c *call) run() (*answer, error) {
+	if c.s.closed.Load() {
+		return nil, errUnavailable
+	}
+	if err := c.authorise(); err != nil {
+		return nil, err
+	}
+	if c.bucket != "" && !validBucket(c.bucket) {
+		return nil, invalidBucketName(c.bucket)
+	}
+	if c.key != "" {
+		if err := checkKey(c.key); err != nil {
+			return nil, err
+		}
+	}
+	return c.op.run(c)
+}
+
+// wait lets d pass, unless the client or the server goes away first.
+func (c *call) wait(d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-c.r.Context().Done():
+	case <-c.s.closing:
+	}
+}
+
+// drainLimit is how much of an unread body is read before an error is
+// answered. A client that finds the connection closed while it still writes
+// reports "connection reset" and never sees the error; OSS reads on as well.
+const drainLimit = 64 << 20
+
+// send sends a. What the request cost is recorded before its last byte leaves,
+// so that a client which has its answer finds it in the counts.
+func (c *call) send(w http.ResponseWriter, a *answer) {
+	if a.status >= 300 {
+		io.Copy(io.Discard, io.LimitReader(c.body, drainLimit))
+	}
+	c.wait(c.s.shape.latency())
+	body := a.raw
+	if a.xml != nil {
+		body = marshal(a.xml)
+	}
+	h := w.Header()
+	h.Set("Server", "AliyunOSS")
+	h.Set("Date", c.s.o.Now().UTC().Format(http.TimeFormat))
+	h.Set("x-oss-request-id", c.id)
+	h.Set("x-oss-server-time", strconv.FormatInt(time.Since(c.start).Milliseconds(), 10))
+	if a.xml != nil {
+		h.Set("Content-Type", "application/xml")
+	}
+	for name, values := range a.header {
+		h[name] = values
+	}
+	length := int64(len(body))
+	if a.body != nil || c.r.Method == http.MethodHead {
+		length = a.length
+	}
+	if a.status != http.StatusNoContent && a.status != http.StatusNotModified {
+		h.Set("Content-Length", strconv.FormatInt(length, 10))
+	}
+	entry := c.s.tally.begin(c, a.status)
+	defer entry.end()
+	w.WriteHeader(a.status)
+	out := &meteredWriter{c: c, w: w, entry: entry}
+	switch {
+	case c.r.Method == http.MethodHead:
+	case a.body != nil:
+		c.stream(out, a)
+	default:
+		out.Write(body)
+	}
+}
+
+// stream sends a body. When the bytes cannot be read the connection is broken
+// off, because the status has been sent and a short body is the only way left
+// to tell the client.
+func (c *call) stream(out io.Writer, a *answer) {
+	buffer := buffers.Get().(*[]byte)
+	defer buffers.Put(buffer)
+	for sent := int64(0); sent < a.length; {
+		n, err := a.body.Read((*buffer)[:min(int64(len(*buffer)), a.length-sent)])
+		if n > 0 {
+			if _, err := out.Write((*buffer)[:n]); err != nil {
+				return // the client is gone
+			}
+			sent += int64(n)
+		}
+		if err != nil && sent < a.length {
+			c.s.o.Log.Error("object not readable", "bucket", c.bucket, "key", c.key, "error", err)
+			panic(http.ErrAbortHandler)
+		}
+	}
+}
+
+// errorAnswer turns any error into the answer OSS gives.
+func (c *call) errorAnswer(err error) *answer {
+	var e *apiError
+	if !errors.As(err, &e) {
+		switch {
+		case errors.Is(err, errClosed):
+			e = errUnavailable
+		case errors.Is(err, context.Canceled):
+			e = errBrokenBody
+		default:
+			c.s.o.Log.Error("request failed", "op", c.op.name, "bucket", c.bucket, "key", c.key, "error", err)
+			e = errInternal
+		}
+	}
+	a := &answer{status: e.status}
+	for _, p := range e.header {
+		a.set(p.name, p.value)
+	}
+	if e.status == http.StatusNotModified {
+		return a
+	}
+	if e.ec != "" {
+		a.set("x-oss-ec", e.ec)
+	}
+	body := e.body(c.id, c.r.Host)
+	if c.r.Method == http.MethodHead {
+		a.set("x-oss-err", base64Of(body))
+		return a
+	}
+	a.set("Content-Type", "application/xml")
+	a.raw = body
+	return a
+}

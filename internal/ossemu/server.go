@@ -1,0 +1,107 @@
+package ossemu
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+// Options say how a server behaves. The zero value refuses every request,
+// because it knows no access key.
+type Options struct {
+	// Keys are the access key IDs it believes and their secrets. Empty: every
+	// signed request is refused with InvalidAccessKeyId.
+	Keys map[string]string
+	// Region is the region that V4 signatures must name; empty accepts any.
+	Region string
+	// Latency is waited once per request, before the first byte of the answer.
+	Latency time.Duration
+	// Bandwidth in bytes per second limits request and response bodies of all
+	// connections together; 0 is unlimited.
+	Bandwidth int64
+	// Sync flushes bodies and log to the disk before a change is acknowledged,
+	// so that it survives a power cut. Without it a change survives the end of
+	// the process only, which is what most tests need, and is much faster.
+	Sync bool
+	// Log gets what an operator would want to know tomorrow; default none.
+	Log *slog.Logger
+	// Now is the clock for signatures and Last-Modified; default time.Now.
+	Now func() time.Time
+}
+
+func (o Options) withDefaults() Options {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	o.Keys = maps.Clone(o.Keys)
+	return o
+}
+
+// Server is an OSS server on one directory.
+type Server struct {
+	o       Options
+	store   *store
+	tally   *tally
+	shape   shape
+	closing chan struct{} // closed by Close: nobody waits for shaping any more
+	closed  atomic.Bool
+}
+
+// Open takes dir, makes it if it is missing, and loads what is in it. A
+// directory that another server holds is refused.
+func Open(ctx context.Context, dir string, o Options) (*Server, error) {
+	o = o.withDefaults()
+	st, err := openStore(ctx, dir, o.Sync, o.Log)
+	if err != nil {
+		return nil, fmt.Errorf("open OSS directory: %w", err)
+	}
+	s := &Server{o: o, store: st, tally: newTally(), closing: make(chan struct{})}
+	s.shape.setBandwidth(o.Bandwidth)
+	s.shape.setLatency(o.Latency)
+	return s, nil
+}
+
+// Close flushes the log and gives the directory back. Shut the http.Server
+// down first: a request that is still running fails and changes nothing.
+func (s *Server) Close() error {
+	if s.closed.Swap(true) {
+		return nil
+	}
+	close(s.closing)
+	return s.store.close()
+}
+
+// CreateBucket makes a private bucket; nil if it is there already.
+func (s *Server) CreateBucket(name string) error {
+	if !validBucket(name) {
+		return fmt.Errorf("create bucket %q: the name must be 3 to 63 of a-z, 0-9 and -, not - at either end", name)
+	}
+	if s.hasBucket(name) {
+		return nil
+	}
+	err := s.store.change(func() (record, error) {
+		return record{kind: recBucket, info: bucketInfo{
+			name: name, created: s.o.Now().Unix(), class: classStandard, acl: aclPrivate,
+		}}, nil
+	})
+	if err != nil {
+		return fmt.Errorf("create bucket %q: %w", name, err)
+	}
+	return nil
+}
+
+func (s *Server) hasBucket(name string) bool {
+	return s.store.view(func() error { _, err := s.store.bucketLocked(name); return err }) == nil
+}
+
+// ServeHTTP answers one request of the OSS API.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.serve(w, r)
+}
