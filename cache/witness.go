@@ -46,7 +46,9 @@ const (
 	witnessMax    = 2 << 10 // bytes in an attribute; a longer one stands in a file
 )
 
-func (c *Cache) sidecar(n uint64) string { return c.path(n) + ".x" }
+const sidecarSuffix = ".x"
+
+func (c *Cache) sidecar(n uint64) string { return c.path(n) + sidecarSuffix }
 
 // SetWitness writes w for its content. It is durable after SyncContents.
 func (x *Content) SetWitness(w Witness) error {
@@ -94,9 +96,11 @@ func (c *Cache) setSidecar(n uint64, b []byte) error {
 
 // Witness reads what content n says of itself. ok is false when it says
 // nothing readable.
-func (c *Cache) Witness(n uint64) (w Witness, ok bool, err error) {
+func (c *Cache) Witness(n uint64) (w Witness, ok bool, err error) { return c.witnessAt(n, c.path(n)) }
+
+func (c *Cache) witnessAt(n uint64, path string) (w Witness, ok bool, err error) {
 	buf := make([]byte, witnessMax)
-	size, err := unix.Lgetxattr(c.path(n), witnessName, buf)
+	size, err := unix.Lgetxattr(path, witnessName, buf)
 	switch {
 	case errors.Is(err, unix.ENODATA) || errors.Is(err, unix.EOPNOTSUPP):
 		w.Beside = c.sidecars
@@ -106,7 +110,7 @@ func (c *Cache) Witness(n uint64) (w Witness, ok bool, err error) {
 		return Witness{}, false, nil
 	}
 	if w.Beside {
-		b, err := os.ReadFile(c.sidecar(n))
+		b, err := os.ReadFile(path + sidecarSuffix)
 		if err != nil || json.Unmarshal(b, &w) != nil {
 			return Witness{}, false, nil
 		}

@@ -3,7 +3,6 @@ package journal
 import (
 	"encoding/binary"
 	"fmt"
-	"strings"
 
 	badger "github.com/dgraph-io/badger/v4"
 )
@@ -68,13 +67,15 @@ func (j *Journal) Check() error {
 		if tx.at == j.Last() && count != j.Counts() {
 			return fmt.Errorf("journal: counts %+v, rows %+v", j.Counts(), count)
 		}
+		nums := map[uint64]bool{}
+		for _, u := range tx.Uploads() {
+			nums[u.Num] = true
+		}
 		return tx.each([]byte{spacePart}, nil, false, func(k []byte, _ *badger.Item) (bool, error) {
-			key, _, _ := strings.Cut(string(k[1:]), "\x00")
-			u, err := tx.Upload(key)
-			if err == nil && u == nil {
-				err = fmt.Errorf("journal: parts of %q without an upload", key)
+			if num := binary.BigEndian.Uint64(k[1:9]); !nums[num] {
+				return false, fmt.Errorf("journal: parts of upload %d, which is not there", num)
 			}
-			return true, err
+			return true, nil
 		})
 	})
 }

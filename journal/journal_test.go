@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -113,10 +114,10 @@ func TestPowerCutGoesBackToTheHorizon(t *testing.T) {
 	// A rename after the horizon, a changed row, and an upload with parts.
 	lost := put(t, j, &Row{Key: "b", Kind: Put, Content: 1}, &Row{Key: "a", Kind: Delete})
 	_, err := j.Update(func(tx *Tx) error {
-		if err := tx.PutUpload("b", &Upload{ID: "u"}); err != nil {
+		if err := tx.PutUpload("b", &Upload{ID: "u", Num: 5}); err != nil {
 			return err
 		}
-		return tx.PutPart("b", Part{Number: 1})
+		return tx.PutPart(5, Part{Number: 1})
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -278,4 +279,30 @@ func TestIndexesFollow(t *testing.T) {
 	if c := j.Counts(); c != (Counts{}) {
 		t.Fatalf("counts %+v", c)
 	}
+}
+
+// The upload of the longest key with the most parts goes in one commit.
+func TestTenThousandPartsGoAtOnce(t *testing.T) {
+	j := open(t, t.TempDir(), "boot1")
+	key := strings.Repeat("k", 1023)
+	put(t, j, &Row{Key: key, Kind: Put, Content: 1})
+	u := &Upload{ID: "u"}
+	if _, err := j.Update(func(tx *Tx) error { return tx.PutUpload(key, u) }); err != nil {
+		t.Fatal(err)
+	}
+	for n := 1; n <= 10_000; n++ {
+		if _, err := j.Update(func(tx *Tx) error { return tx.PutPart(u.Num, Part{Number: n, ETag: strings.Repeat("E", 32)}) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := j.Update(func(tx *Tx) error {
+		if err := tx.DropRow(key); err != nil {
+			return err
+		}
+		return tx.DropUpload(key)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkNow(t, j)
 }

@@ -36,6 +36,8 @@ type Row struct {
 	Content uint64     `json:"c,omitempty"`
 	Base    object.Ref `json:"b,omitzero"`
 	Text    string     `json:"x,omitempty"`
+	// Tags under which these very bytes may have replaced Base (R7).
+	Tags []string `json:"bt,omitempty"`
 
 	Size int64       `json:"z,omitempty"` // bytes of the file
 	Attr object.Attr `json:"a,omitzero"`
@@ -74,8 +76,13 @@ type Row struct {
 // Note is what a row was about to publish.
 type Note struct {
 	Tag string `json:"t"` // x-oss-meta-ossmount of the object that it makes
-	// Published: OSS has answered with success, but an older request of the
-	// key is in doubt, so that a HEAD decides at Due (R8).
+	// Lost is when a request was given up without an answer, Unix nanoseconds;
+	// 0: none was yet, as far as this was written.
+	Lost int64 `json:"l,omitempty"`
+	// Answered: OSS has answered with success (Published is what it made), but
+	// an older request of the key is in doubt, so that a HEAD decides at Due
+	// (R8).
+	Answered  bool       `json:"a,omitempty"`
 	Published object.Ref `json:"r,omitzero"`
 }
 
@@ -84,6 +91,7 @@ func (r *Row) Waiting() bool { return r.Parked == "" && !r.Interrupted }
 
 // Upload is a multipart upload of the content of a key (see Part).
 type Upload struct {
+	Num      uint64      `json:"n"`           // names its parts here: the state that it was first written in
 	ID       string      `json:"i,omitempty"` // empty: asked for, answer not noted
 	Content  uint64      `json:"c,omitempty"`
 	Base     object.Ref  `json:"b,omitzero"` // of a copy in parts
@@ -91,8 +99,8 @@ type Upload struct {
 	PartSize int64       `json:"p"`
 	Attr     object.Attr `json:"a,omitzero"` // as the upload began with (H21)
 	Tag      string      `json:"t"`
-	Asked    int64       `json:"w"` // Unix nanoseconds
-	Horizon  uint64      `json:"h,omitempty"`
+	Asked    int64       `json:"w"`           // Unix nanoseconds
+	Seq      uint64      `json:"s,omitempty"` // of the row whose bytes all its parts were last compared with
 }
 
 // Part is a part that OSS has acknowledged.
@@ -111,9 +119,9 @@ type Doubt struct {
 	Tags   []string  `json:"t,omitempty"` // of Puts
 	Delete bool      `json:"d,omitempty"` // a Delete is among them
 	Since  time.Time `json:"s"`           // when the last of them was given up
-	// Flying: tags (and "delete") whose requests had not ended when this was
-	// written; a start finds them ended then.
-	Flying []string `json:"f,omitempty"`
+	// Flying is the sequence of a row whose request had not ended when this
+	// was written, 0 for none; a start finds it ended then.
+	Flying uint64 `json:"f,omitempty"`
 }
 
 // Debt is a multipart upload nobody wants any more (H26), or a hidden copy
@@ -122,7 +130,8 @@ type Debt struct {
 	ID     uint64    `json:"-"`
 	Key    string    `json:"k"`
 	Upload string    `json:"u,omitempty"` // empty: the ID was asked for and never noted
-	Object bool      `json:"o,omitempty"` // delete the object at Key instead
+	Object bool      `json:"o,omitempty"` // delete the object at Key instead, a hidden copy
+	For    string    `json:"f,omitempty"` // key of the row that the copy is made for
 	Asked  time.Time `json:"a,omitzero"`
 	Since  time.Time `json:"s"`
 }

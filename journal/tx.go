@@ -18,7 +18,7 @@ const (
 	spaceBase    = 'b' // key of the base, 0, key → nothing
 	spaceContent = 'n' // content number (8 bytes), what names it → nothing
 	spaceUpload  = 'u' // key → Upload
-	spacePart    = 'p' // key, 0, part number (4 bytes) → Part
+	spacePart    = 'p' // number of the upload (8 bytes), part number (4 bytes) → Part
 	spaceDoubt   = 'q' // key → Doubt
 	spaceDebt    = 'x' // number (8 bytes) → Debt
 	spaceClean   = 'c' // key → Clean

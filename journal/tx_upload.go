@@ -17,52 +17,54 @@ func (tx *Tx) Upload(key string) (*Upload, error) {
 	return u, nil
 }
 
-// PutUpload sets the upload of key.
-func (tx *Tx) PutUpload(key string, u *Upload) error { return tx.set(spaced(spaceUpload, key), u) }
-
-// DropUpload removes the upload of key and its parts; there need be none.
-func (tx *Tx) DropUpload(key string) error {
-	if ok, err := tx.get(spaced(spaceUpload, key), nil); err != nil || !ok {
-		return err
+// PutUpload sets the upload of key. A zero Num is drawn.
+func (tx *Tx) PutUpload(key string, u *Upload) error {
+	if u.Num == 0 {
+		u.Num = tx.seq
 	}
-	if err := tx.DropParts(key); err != nil {
-		return err
-	}
-	return tx.drop(spaced(spaceUpload, key))
+	return tx.set(spaced(spaceUpload, key), u)
 }
 
-// DropParts removes the parts noted for key.
-func (tx *Tx) DropParts(key string) error {
-	var keys [][]byte
-	prefix := spaced(spacePart, key, "\x00")
-	err := tx.each(prefix, nil, false, func(k []byte, item *badger.Item) (bool, error) {
-		keys = append(keys, item.KeyCopy(nil))
+// DropUpload removes the upload of key and its parts; there need be none.
+// Parts are kept under a number, not under the key, so that ten thousand of
+// them always fit into one commit.
+func (tx *Tx) DropUpload(key string) error {
+	u, err := tx.Upload(key)
+	if err != nil || u == nil {
+		return err
+	}
+	var numbers []int
+	err = tx.each(spaced(spacePart, be64(u.Num)), nil, false, func(k []byte, _ *badger.Item) (bool, error) {
+		numbers = append(numbers, int(binary.BigEndian.Uint32(k[9:])))
 		return true, nil
 	})
 	if err != nil {
 		return err
 	}
-	for _, k := range keys {
-		if err := tx.drop(k); err != nil {
+	for _, n := range numbers {
+		if err := tx.DropPart(u.Num, n); err != nil {
 			return err
 		}
 	}
-	return nil
+	return tx.drop(spaced(spaceUpload, key))
 }
 
-func partKey(key string, number int) []byte {
+func partKey(num uint64, number int) []byte {
 	var b [4]byte
 	binary.BigEndian.PutUint32(b[:], uint32(number))
-	return spaced(spacePart, key, "\x00", string(b[:]))
+	return spaced(spacePart, be64(num), string(b[:]))
 }
 
-// PutPart notes an acknowledged part of the upload of key.
-func (tx *Tx) PutPart(key string, p Part) error { return tx.set(partKey(key, p.Number), &p) }
+// PutPart notes an acknowledged part of the upload num.
+func (tx *Tx) PutPart(num uint64, p Part) error { return tx.set(partKey(num, p.Number), &p) }
 
-// Parts returns the parts noted for the upload of key, by number.
-func (tx *Tx) Parts(key string) (map[int]Part, error) {
+// DropPart forgets a part of the upload num.
+func (tx *Tx) DropPart(num uint64, number int) error { return tx.drop(partKey(num, number)) }
+
+// Parts returns the parts noted for the upload num, by number.
+func (tx *Tx) Parts(num uint64) (map[int]Part, error) {
 	parts := map[int]Part{}
-	err := tx.each(spaced(spacePart, key, "\x00"), nil, true, func(k []byte, item *badger.Item) (bool, error) {
+	err := tx.each(spaced(spacePart, be64(num)), nil, true, func(k []byte, item *badger.Item) (bool, error) {
 		var p Part
 		if err := item.Value(func(b []byte) error { return decode(b, &p) }); err != nil {
 			return false, err
@@ -71,6 +73,19 @@ func (tx *Tx) Parts(key string) (map[int]Part, error) {
 		return true, nil
 	})
 	return parts, err
+}
+
+// Uploads yields the uploads and their keys.
+func (tx *Tx) Uploads() iter.Seq2[string, *Upload] {
+	return func(yield func(string, *Upload) bool) {
+		_ = tx.each([]byte{spaceUpload}, nil, true, func(k []byte, item *badger.Item) (bool, error) {
+			u := &Upload{}
+			if err := item.Value(func(b []byte) error { return decode(b, u) }); err != nil {
+				return false, err
+			}
+			return yield(string(k[1:]), u), nil
+		})
+	}
 }
 
 // Doubt returns what is in doubt about key, or nil.

@@ -1,0 +1,563 @@
+package writeback
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ossmount/ossmount/cache"
+	"github.com/ossmount/ossmount/internal/object"
+	"github.com/ossmount/ossmount/journal"
+)
+
+var (
+	// errSuperseded: another row has taken the place of the one carried.
+	errSuperseded = errors.New("superseded by a newer change")
+	// errStopped: the content was opened for writing, or the queue closes.
+	errStopped = errors.New("stopped: the file is being written")
+	// errLocal: the bytes here are not what the row says.
+	errLocal = errors.New("damaged")
+	// errIntegrity: OSS holds other bytes than those announced.
+	errIntegrity = errors.New("the object on OSS is not what was sent")
+	// errAgainNow: the ground has been prepared, try again at once.
+	errAgainNow = errors.New("trying again")
+)
+
+// transfer is the carrying of one row.
+type transfer struct {
+	q      *Queue
+	row    *Row   // as it was chosen; its note may have grown since
+	chosen uint64 // the state that it was chosen on (R6)
+	circle bool   // it waits for itself: free it instead of carrying it (R5)
+
+	superseded atomic.Bool // a hint to look at the row again
+
+	reading sync.RWMutex // held for reading while a body reads
+	stopped bool         // under reading: no body may read any more
+
+	upload atomic.Pointer[progress]
+}
+
+// progress of a multipart upload.
+type progress struct {
+	parts, done atomic.Int64
+	bytes, sent atomic.Int64
+}
+
+// stopReading returns when no body of t reads the content any more. What was
+// sent whole is not called back (R8).
+func (t *transfer) stopReading() {
+	t.reading.Lock()
+	defer t.reading.Unlock()
+	t.stopped = true
+}
+
+func (t *transfer) isStopped() bool {
+	t.reading.RLock()
+	defer t.reading.RUnlock()
+	return t.stopped
+}
+
+// body reads n bytes of src from off for as long as t is not stopped.
+func (t *transfer) body(src io.ReaderAt, off, n int64) io.Reader {
+	return &body{t: t, r: io.NewSectionReader(src, off, n)}
+}
+
+type body struct {
+	t *transfer
+	r io.Reader
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	b.t.reading.RLock()
+	defer b.t.reading.RUnlock()
+	if b.t.stopped {
+		return 0, errStopped
+	}
+	return b.r.Read(p)
+}
+
+// carry brings OSS to what the row says, and settles it.
+func (t *transfer) carry() error {
+	row := t.row
+	switch {
+	case row.Note != nil && row.Note.Answered:
+		return t.confirm()
+	case t.circle:
+		return t.free()
+	case row.Kind == journal.Delete:
+		return t.delete()
+	case !row.Base.IsZero():
+		return t.copy()
+	case row.Content != 0 && row.Size > t.q.o.Threshold:
+		return t.multipart()
+	default:
+		return t.single()
+	}
+}
+
+// single is one PutObject.
+func (t *transfer) single() error {
+	src, done, err := t.source()
+	if err != nil {
+		return err
+	}
+	defer done()
+	return t.publish(t.q.tag(t.row.Seq), func(ctx context.Context, tag string) (object.Ref, error) {
+		if err := t.q.requests.Acquire(t.q.work, 1); err != nil {
+			return object.Ref{}, errStopped
+		}
+		defer t.q.requests.Release(1)
+		ref, err := t.q.remote.Put(ctx, t.row.Key, t.body(src, 0, t.row.Size), t.row.Size, t.options(tag))
+		if err == nil {
+			t.q.sent(t.row.Size)
+		}
+		return ref, err
+	})
+}
+
+// source opens the bytes of the row and makes sure that they are all there.
+func (t *transfer) source() (src io.ReaderAt, done func(), err error) {
+	row := t.row
+	if row.Content == 0 {
+		return strings.NewReader(row.Text), func() {}, nil
+	}
+	x, err := t.q.c.Open(row.Content)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", errLocal, err)
+	}
+	sign, err := x.Sign()
+	if err == nil && sign.Size < row.Size {
+		err = fmt.Errorf("%w: content %d has %d bytes of %d", errLocal, row.Content, sign.Size, row.Size)
+	}
+	if err != nil {
+		x.Close()
+		if t.isStopped() || t.changed() {
+			err = errSuperseded // it was truncated by its owner, whose row follows
+		}
+		return nil, nil, err
+	}
+	return x, func() { x.Close() }, nil
+}
+
+// changed reports that the row is not the newest of its key any more, or that
+// its content was opened for writing.
+func (t *transfer) changed() bool {
+	cur, err := t.q.Row(t.row.Key)
+	return err != nil || cur == nil || cur.Seq != t.row.Seq || cur.Open != t.row.Open || cur.Content != t.row.Content
+}
+
+// options says what is published beside the bytes.
+func (t *transfer) options(tag string) object.PutOptions {
+	m := object.Meta{}
+	for k, v := range t.row.Meta {
+		m[k] = v
+	}
+	t.row.Attr.AddTo(m)
+	m[object.TagMeta] = tag
+	return object.PutOptions{Meta: m, Headers: t.row.Headers}
+}
+
+// delete is one DeleteObject.
+func (t *transfer) delete() error {
+	return t.publish(t.q.tag(t.row.Seq), func(ctx context.Context, _ string) (object.Ref, error) {
+		if err := t.q.requests.Acquire(t.q.work, 1); err != nil {
+			return object.Ref{}, errStopped
+		}
+		defer t.q.requests.Release(1)
+		err := t.q.remote.Delete(ctx, t.row.Key)
+		if object.IsAbsent(err) {
+			err = nil
+		}
+		return object.Ref{}, err
+	})
+}
+
+// publish notes in the row what is about to be published (R7), waits until the
+// horizon covers that (R6), sends it, and settles the row or takes note of
+// what is not known (R8).
+func (t *transfer) publish(tag string, send func(ctx context.Context, tag string) (object.Ref, error)) error {
+	q := t.q
+	if q.work.Err() != nil {
+		return errStopped
+	}
+	noted, err := t.note(tag)
+	if err != nil {
+		return err
+	}
+	if !q.o.rules.noR6 {
+		if err := q.j.WaitHorizon(q.work, max(noted, t.chosen)); err != nil {
+			return t.withoutEffect(errStopped)
+		}
+	}
+	switch cur, err := q.Row(t.row.Key); {
+	case err != nil:
+		return err
+	case (cur == nil || cur.Seq != t.row.Seq) && !q.o.rules.noR3:
+		return t.withoutEffect(errSuperseded)
+	case t.isStopped() || q.work.Err() != nil:
+		return t.withoutEffect(errStopped)
+	}
+	started := time.Now()
+	// The request outlives the queue's work: once its body is sent whole it is
+	// not cancelled (R8).
+	ref, err := send(q.send, tag)
+	switch {
+	case err == nil:
+		return t.settle(ref, started)
+	case errors.Is(err, errStopped) || object.FateOf(err) != object.Unknown:
+		if t.isStopped() && object.FateOf(err) == object.NotSent {
+			err = errStopped
+		}
+		return t.withoutEffect(err)
+	}
+	return t.lost(err)
+}
+
+// note writes into the row what it is about to publish, and returns the state
+// that holds the note.
+func (t *transfer) note(tag string) (at uint64, err error) {
+	at, err = t.q.j.Update(func(tx *journal.Tx) error {
+		cur, err := tx.Row(t.row.Key)
+		if err != nil {
+			return err
+		}
+		if cur == nil || cur.Seq != t.row.Seq {
+			return errSuperseded
+		}
+		if cur.Note != nil && cur.Note.Tag == tag {
+			t.row = cur
+			return nil
+		}
+		lost := int64(0)
+		if cur.Note != nil {
+			lost = cur.Note.Lost
+		}
+		cur.Note = &journal.Note{Tag: tag, Lost: lost}
+		if cur.Base.Key == cur.Key && !cur.Base.IsZero() {
+			cur.Tags = append(cur.Tags, tag)
+		}
+		t.row = cur
+		return tx.PutRow(cur)
+	})
+	return at, err
+}
+
+// withoutEffect takes the note back: its request has not been carried out and
+// never will be. It returns why.
+func (t *transfer) withoutEffect(why error) error {
+	_, err := t.q.j.Update(func(tx *journal.Tx) error {
+		cur, err := tx.Row(t.row.Key)
+		if err != nil {
+			return err
+		}
+		if cur == nil || cur.Seq != t.row.Seq {
+			return endDoubt(tx, t.row, false)
+		}
+		if cur.Note == nil || cur.Note.Lost != 0 || cur.Note.Answered {
+			return nil // an earlier request of it may still land
+		}
+		cur.Note = nil
+		return tx.PutRow(cur)
+	})
+	if err != nil && stillOpen(err) {
+		return err
+	}
+	return why
+}
+
+// lost takes note that a request got no answer.
+func (t *transfer) lost(why error) error {
+	_, err := t.q.j.Update(func(tx *journal.Tx) error {
+		cur, err := tx.Row(t.row.Key)
+		if err != nil {
+			return err
+		}
+		if cur == nil || cur.Seq != t.row.Seq {
+			return endDoubt(tx, t.row, true)
+		}
+		if cur.Note == nil || t.q.o.rules.noR8 {
+			return nil
+		}
+		cur.Note.Lost = time.Now().UnixNano()
+		return tx.PutRow(cur)
+	})
+	if err != nil && stillOpen(err) {
+		return err
+	}
+	return why
+}
+
+// stillOpen reports that err is not just the journal's being closed.
+func stillOpen(err error) bool { return !errors.Is(err, journal.ErrClosed) }
+
+func (q *Queue) sent(n int64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.stats.BytesSent += n
+}
+
+// settle ends the row after OSS has confirmed it: in one transaction, and only
+// for the same sequence (R3), the row goes and the content becomes the clean
+// copy of the new version.
+func (t *transfer) settle(ref object.Ref, started time.Time) error {
+	q := t.q
+	key := t.row.Key
+	var s settled
+	seq, err := q.j.Update(func(tx *journal.Tx) error {
+		s = settled{}
+		cur, err := tx.Row(key)
+		if err != nil {
+			return err
+		}
+		if cur == nil || cur.Seq != t.row.Seq && !q.o.rules.noR3 {
+			return t.settleOld(tx, cur, ref)
+		}
+		d, err := tx.Doubt(key)
+		if err != nil {
+			return err
+		}
+		if d != nil && started.Before(d.Since.Add(q.o.Doubt)) && !q.o.rules.noR8 {
+			return t.settleLater(tx, cur, d, ref)
+		}
+		if err := tx.DropDoubt(key); err != nil {
+			return err
+		}
+		return t.settleNow(tx, cur, ref, &s)
+	})
+	if err != nil {
+		return err
+	}
+	if !s.row {
+		return nil
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.stats.Objects++
+	for _, n := range s.dropped {
+		q.unneeded = append(q.unneeded, unneeded{n, seq})
+	}
+	if !t.row.Base.IsZero() && t.row.Base.Key == key {
+		q.succeedLocked(t.row.Base, ref)
+	}
+	return nil
+}
+
+// settled is what a settle has to tell when it is committed.
+type settled struct {
+	row     bool // the row is settled
+	dropped []uint64
+}
+
+// settleOld takes note of an outcome whose row has been replaced.
+func (t *transfer) settleOld(tx *journal.Tx, cur *Row, ref object.Ref) error {
+	if err := endDoubt(tx, t.row, false); err != nil {
+		return err
+	}
+	if cur != nil {
+		cur.Expected, cur.Known = ref, true
+		if err := tx.PutRow(cur); err != nil {
+			return err
+		}
+	}
+	if u, err := tx.Upload(t.row.Key); err != nil || u == nil || t.row.Note == nil || u.Tag != t.row.Note.Tag {
+		return err
+	}
+	return tx.DropUpload(t.row.Key) // it was completed
+}
+
+// settleLater keeps an answered row until what is in doubt must have landed.
+func (t *transfer) settleLater(tx *journal.Tx, cur *Row, d *journal.Doubt, ref object.Ref) error {
+	if cur.Note == nil {
+		cur.Note = &journal.Note{Tag: t.q.tag(cur.Seq)}
+	}
+	cur.Note.Answered, cur.Note.Published = true, ref
+	cur.Due = d.Since.Add(t.q.o.Doubt).UnixNano()
+	u, err := tx.Upload(t.row.Key)
+	if err != nil {
+		return err
+	}
+	if u != nil && u.Tag == cur.Note.Tag { // it was completed
+		if err := tx.DropUpload(t.row.Key); err != nil {
+			return err
+		}
+	}
+	return tx.PutRow(cur)
+}
+
+func (t *transfer) settleNow(tx *journal.Tx, cur *Row, ref object.Ref, s *settled) error {
+	key := cur.Key
+	s.row = true
+	u, err := tx.Upload(key)
+	if err != nil {
+		return err
+	}
+	oldAttr := u != nil && cur.Note != nil && u.Tag == cur.Note.Tag && u.Attr != cur.Attr
+	if err := tx.DropUpload(key); err != nil {
+		return err
+	}
+	if err := t.keepClean(tx, cur, ref, s); err != nil {
+		return err
+	}
+	if cur.Note != nil && cur.Note.Lost != 0 && !t.q.o.rules.noR8 {
+		since := time.Unix(0, cur.Note.Lost)
+		if time.Since(since) < t.q.o.Doubt {
+			d := &journal.Doubt{Since: since}
+			addDoubt(d, cur)
+			if err := tx.PutDoubt(key, d); err != nil {
+				return err
+			}
+		}
+	}
+	memo := Memo{Ref: ref}
+	if cur.Kind == journal.Delete {
+		if err := tx.DropAttrs(key); err != nil {
+			return err
+		}
+	} else {
+		memo.Attrs = &journal.Attrs{Key: key, Ref: ref, Meta: t.options(t.q.tag(cur.Seq)).Meta, Headers: cur.Headers}
+		if oldAttr {
+			memo.Attrs.Meta = attrMeta(memo.Attrs.Meta, u.Attr)
+		}
+		if err := tx.PutAttrs(memo.Attrs); err != nil {
+			return err
+		}
+	}
+	tx.BeforeCommit(func() error { t.q.memos.settled(key, memo); return nil })
+	if oldAttr {
+		// Attributes are fixed at Initiate (H21): the rest of the row is a
+		// copy of the new version onto itself.
+		cur.Base, cur.Content, cur.Text, cur.Note, cur.Open = ref, 0, "", nil, false
+		cur.Tags = nil
+		cur.Expected, cur.Known = ref, true
+		s.row = false
+		return tx.PutRow(cur)
+	}
+	return tx.DropRow(key)
+}
+
+func attrMeta(m object.Meta, a object.Attr) object.Meta {
+	out := object.Meta{}
+	for k, v := range m {
+		out[k] = v
+	}
+	a.AddTo(out)
+	return out
+}
+
+// keepClean makes the local bytes, if they are those of the new version, its
+// clean copy, and gives up what the key had before.
+func (t *transfer) keepClean(tx *journal.Tx, cur *Row, ref object.Ref, s *settled) error {
+	before, err := tx.Clean(cur.Key)
+	if err != nil {
+		return err
+	}
+	keep := uint64(0)
+	switch {
+	case cur.Content != 0 && !cur.Open:
+		keep = cur.Content
+	case !cur.Base.IsZero():
+		c, err := tx.Clean(cur.Base.Key)
+		if err != nil {
+			return err
+		}
+		if c != nil && c.Ref.Same(cur.Base) {
+			keep = c.Content
+			if err := tx.DropClean(c.Key); err != nil {
+				return err
+			}
+		}
+	}
+	if before != nil && before.Content != keep {
+		s.dropped = append(s.dropped, before.Content)
+		if err := tx.DropClean(cur.Key); err != nil {
+			return err
+		}
+	}
+	if keep == 0 || ref.IsZero() {
+		return nil
+	}
+	tx.BeforeCommit(func() error {
+		err := t.q.c.SetWitness(keep, cache.Witness{
+			CacheID: t.q.j.CacheID(), Key: cur.Key, Seq: cur.Seq, Size: cur.Size, Attr: cur.Attr, Ref: ref, State: cache.StateClean,
+		})
+		if err != nil {
+			t.q.log.Debug("a clean copy could not be marked", "content", keep, "err", err)
+		}
+		return nil
+	})
+	return tx.PutClean(&journal.Clean{Key: cur.Key, Content: keep, Ref: ref, Used: time.Now().Unix()})
+}
+
+// confirm asks, when every older request of the key must have landed, what the
+// key holds now (R8).
+func (t *transfer) confirm() error {
+	q, note := t.q, t.row.Note
+	info, err := q.remote.Head(q.work, t.row.Key)
+	absent := object.IsAbsent(err)
+	if err != nil && !absent {
+		return err
+	}
+	var d *journal.Doubt
+	if err := q.j.View(func(tx *journal.Tx) error { d, err = tx.Doubt(t.row.Key); return err }); err != nil {
+		return err
+	}
+	holds := ""
+	if !absent {
+		holds = info.Meta[object.TagMeta]
+	}
+	overtaken := false // the doubtful request has landed over ours
+	switch {
+	case t.row.Kind == journal.Delete:
+		overtaken = !absent && d != nil && contains(d.Tags, holds)
+	case absent:
+		overtaken = true
+	case holds != note.Tag:
+		overtaken = d != nil && contains(d.Tags, holds)
+		if !overtaken {
+			q.log.Warn("somebody else has replaced the object that we published", "key", t.row.Key)
+		}
+	}
+	_, err = q.j.Update(func(tx *journal.Tx) error {
+		cur, err := tx.Row(t.row.Key)
+		if err != nil {
+			return err
+		}
+		if cur == nil || cur.Seq != t.row.Seq {
+			return errSuperseded
+		}
+		if err := tx.DropDoubt(t.row.Key); err != nil {
+			return err
+		}
+		if overtaken {
+			cur.Note, cur.Due = nil, time.Now().UnixNano()
+		}
+		t.row = cur
+		return tx.PutRow(cur)
+	})
+	if err != nil {
+		return err
+	}
+	if overtaken {
+		return errAgainNow
+	}
+	ref := info.Ref
+	if t.row.Kind == journal.Delete {
+		ref = object.Ref{}
+	}
+	return t.settle(ref, time.Now())
+}
+
+func contains(tags []string, tag string) bool {
+	for _, t := range tags {
+		if t == tag && tag != "" {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,247 @@
+package writeback
+
+import (
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/ossmount/ossmount/cache"
+	"github.com/ossmount/ossmount/internal/object"
+	"github.com/ossmount/ossmount/journal"
+)
+
+// ErrTooBig is returned by Change when it does not fit into one commit.
+var ErrTooBig = journal.ErrTooBig
+
+// ErrNoRow is returned by Change.Move and SetAttr when the key holds nothing.
+var ErrNoRow = errors.New("writeback: the name holds nothing")
+
+// damagedPrefix begins the reason of a row whose bytes may be damaged. Such a
+// row stays parked whatever happens to its name.
+const damagedPrefix = "damaged: "
+
+// Change is a set of changes that become visible at one moment, and after a
+// crash are there all or not at all (H1).
+type Change struct {
+	q       *Queue
+	tx      *journal.Tx
+	touched []string // keys whose rows it changes
+	freed   []string // keys that may have waited for a hole of such a row
+	dropped []uint64 // contents that such a row named
+}
+
+// Change commits what f changes as one state and returns its sequence. f runs
+// under the journal's lock and must not wait.
+func (q *Queue) Change(f func(c *Change) error) (seq uint64, err error) {
+	c := &Change{q: q}
+	seq, err = q.j.Update(func(tx *journal.Tx) error {
+		c.tx, c.touched, c.freed, c.dropped = tx, nil, nil, nil
+		return f(c)
+	})
+	if err != nil {
+		return 0, err
+	}
+	q.afterChange(seq, c)
+	return seq, nil
+}
+
+func (q *Queue) afterChange(seq uint64, c *Change) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, key := range c.freed {
+		delete(q.blocked, key)
+	}
+	for _, key := range c.touched {
+		delete(q.blocked, key)
+		delete(q.retries, key)
+		if t := q.running[key]; t != nil {
+			t.superseded.Store(true)
+		}
+	}
+	for _, n := range c.dropped {
+		q.unneeded = append(q.unneeded, unneeded{n, seq})
+	}
+	q.announceLocked()
+	q.poke()
+}
+
+// Row returns the row of key, or nil.
+func (c *Change) Row(key string) (*Row, error) { return c.tx.Row(key) }
+
+// Seq returns the sequence that this change will have.
+func (c *Change) Seq() uint64 { return c.tx.Seq() }
+
+// Put makes r the intent for its key. Expected and Known say what OSS is known
+// to hold under the key, if there is no older intent that knows better.
+func (c *Change) Put(r *Row) error {
+	r.Kind = journal.Put
+	if r.Closed == 0 {
+		r.Closed = time.Now().UnixNano()
+	}
+	if err := c.set(r); err != nil {
+		return err
+	}
+	if r.Content != 0 {
+		c.tx.BeforeCommit(func() error { return c.q.witness(r, cache.StateClosed) })
+	}
+	return nil
+}
+
+func (q *Queue) witness(r *Row, st cache.State) error {
+	return q.c.SetWitness(r.Content, cache.Witness{
+		CacheID: q.j.CacheID(), Key: r.Key, Seq: r.Seq, Size: r.Size, Attr: r.Attr,
+		Expected: r.Expected, Known: r.Known, State: st,
+	})
+}
+
+// Delete makes nothing the intent for key.
+func (c *Change) Delete(key string, expected object.Ref, known bool) error {
+	return c.set(&Row{Key: key, Kind: journal.Delete, Expected: expected, Known: known,
+		Closed: time.Now().UnixNano()})
+}
+
+// Move gives what from holds the name to. clean stands for what from holds if
+// no row says it: a Put with a hole over the version there, or with a content
+// that was never committed (its Expected and Known then tell of from).
+// expected and known say what OSS holds under to, as for Put.
+func (c *Change) Move(from, to string, clean *Row, expected object.Ref, known bool) error {
+	old, err := c.tx.Row(from)
+	if err != nil {
+		return err
+	}
+	var next Row
+	gone, goneKnown := object.Ref{}, true
+	switch {
+	case old != nil && old.Kind == journal.Put && (clean == nil || clean.Content == 0):
+		next = *old
+		gone, goneKnown = old.Expected, old.Known
+	case clean != nil && clean.Content != 0: // bytes that no row has named yet
+		next = *clean
+		gone, goneKnown = clean.Expected, clean.Known
+	case old != nil || clean == nil:
+		return ErrNoRow
+	default:
+		next = *clean
+		gone = clean.Base
+	}
+	next.Key, next.Expected, next.Known = to, expected, known
+	keepParked(&next)
+	if err := c.Put(&next); err != nil {
+		return err
+	}
+	return c.Delete(from, gone, goneKnown)
+}
+
+// SetAttr gives key new attributes. clean stands for what key holds if it has
+// no row.
+func (c *Change) SetAttr(key string, attr object.Attr, clean *Row) error {
+	old, err := c.tx.Row(key)
+	if err != nil {
+		return err
+	}
+	var next Row
+	switch {
+	case old != nil && old.Kind == journal.Put:
+		next = *old
+		keepParked(&next)
+	case old != nil || clean == nil:
+		return ErrNoRow
+	default:
+		next = *clean
+	}
+	next.Attr = attr
+	return c.Put(&next)
+}
+
+func keepParked(r *Row) {
+	if !strings.HasPrefix(r.Parked, damagedPrefix) {
+		r.Parked = ""
+	}
+}
+
+// set replaces the row of next.Key by next, which gets a sequence of its own,
+// and keeps what the older one knew: what OSS held when the intent began, and
+// that a request of it may still land.
+func (c *Change) set(next *Row) error {
+	key := next.Key
+	old, err := c.tx.Row(key)
+	if err != nil {
+		return err
+	}
+	d, err := c.tx.Doubt(key)
+	if err != nil {
+		return err
+	}
+	next.Seq, next.Note = 0, nil
+	if old != nil {
+		next.Expected, next.Known = old.Expected, old.Known
+		if old.Kind == next.Kind && old.Closed != 0 {
+			next.Closed = min(next.Closed, old.Closed)
+		}
+		if d = c.q.doubtAfter(d, old); d != nil {
+			if err := c.tx.PutDoubt(key, d); err != nil {
+				return err
+			}
+		}
+	} else if next.Expected.IsZero() {
+		// We may have published here since the caller looked.
+		a, err := c.tx.Attrs(key)
+		if err != nil {
+			return err
+		}
+		if a != nil {
+			next.Expected, next.Known = a.Ref, true
+		}
+	}
+	next.Due = next.Closed + int64(c.q.o.Delay)
+	c.touched = append(c.touched, key)
+	if old != nil && !old.Base.IsZero() {
+		c.freed = append(c.freed, old.Base.Key)
+	}
+	if err := c.dropUnusedUpload(next); err != nil {
+		return err
+	}
+	nothing := next.Kind == journal.Delete && next.Known && next.Expected.IsZero() && d == nil
+	if nothing {
+		err = c.tx.DropRow(key)
+	} else {
+		err = c.tx.PutRow(next)
+	}
+	if err != nil {
+		return err
+	}
+	if old != nil && old.Content != 0 && old.Content != next.Content {
+		c.dropped = append(c.dropped, old.Content)
+	}
+	return nil
+}
+
+// dropUnusedUpload turns the upload of next's key into a debt unless its parts
+// are of use to next.
+func (c *Change) dropUnusedUpload(next *Row) error {
+	u, err := c.tx.Upload(next.Key)
+	if err != nil || u == nil {
+		return err
+	}
+	if next.Kind == journal.Put && u.Content == next.Content && u.Base == next.Base && (u.Content != 0 || !u.Base.IsZero()) {
+		return nil
+	}
+	return oweAbort(c.tx, next.Key, u)
+}
+
+// oweAbort ends the upload u of key in the journal and owes its Abort.
+func oweAbort(tx *journal.Tx, key string, u *journal.Upload) error {
+	if err := tx.DropUpload(key); err != nil {
+		return err
+	}
+	return tx.AddDebt(journal.Debt{Key: key, Upload: u.ID, Asked: time.Unix(0, u.Asked), Since: time.Now()})
+}
+
+// View runs f on the newest state of the rows.
+func (q *Queue) View(f func(tx *journal.Tx) error) error { return q.j.View(f) }
+
+// Row returns the row of key, or nil.
+func (q *Queue) Row(key string) (r *Row, err error) {
+	err = q.j.View(func(tx *journal.Tx) error { r, err = tx.Row(key); return err })
+	return r, err
+}

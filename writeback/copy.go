@@ -1,0 +1,300 @@
+package writeback
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/ossmount/ossmount/cache"
+	"github.com/ossmount/ossmount/internal/object"
+	"github.com/ossmount/ossmount/journal"
+)
+
+// copy carries a row whose bytes are one hole over a version that OSS holds:
+// a copy on the server, onto the key itself for new attributes.
+func (t *transfer) copy() error {
+	row := t.row
+	if row.Size > maxCopySize {
+		return t.multipart()
+	}
+	if row.Base.Key == row.Key && row.Note != nil && !t.q.o.rules.noR7 {
+		// An earlier request of this row may have replaced its own base.
+		if done, err := t.alreadyThere(); done || err != nil {
+			return err
+		}
+	}
+	err := t.publish(t.q.tag(row.Seq), func(ctx context.Context, tag string) (object.Ref, error) {
+		if err := t.q.requests.Acquire(t.q.work, 1); err != nil {
+			return object.Ref{}, errStopped
+		}
+		defer t.q.requests.Release(1)
+		ref, err := t.q.remote.Copy(ctx, row.Base, row.Key, t.options(tag))
+		ref.Size = row.Size
+		return ref, err
+	})
+	return t.baseLost(err)
+}
+
+// alreadyThere settles the row if the object carries its tag (R7), and, where
+// there are local bytes, has their size and CRC64.
+func (t *transfer) alreadyThere() (done bool, err error) {
+	info, err := t.q.remote.Head(t.q.work, t.row.Key)
+	if object.IsAbsent(err) {
+		return false, nil
+	}
+	if err != nil || info.Meta[object.TagMeta] != t.row.Note.Tag || info.Size != t.row.Size {
+		return false, err
+	}
+	if t.row.Content != 0 {
+		src, close, err := t.source()
+		if err != nil {
+			return false, err
+		}
+		defer close()
+		same, err := t.sameBytes(src, span{n: info.Size}, journal.Part{CRC64: info.CRC64, HasCRC: info.HasCRC})
+		if err != nil || !same {
+			return false, err
+		}
+	}
+	return true, t.settle(info.Ref, time.Time{})
+}
+
+// baseLost deals with err where it says that the base is not there any more:
+// it was replaced by ourselves, or a clean copy has its bytes, or the row is a
+// conflict.
+func (t *transfer) baseLost(err error) error {
+	if err == nil || t.row.Base.IsZero() || object.KindOf(err) != object.Conflict && !object.IsAbsent(err) {
+		return err
+	}
+	if t.superseded.Load() {
+		return errSuperseded
+	}
+	base, rerr := t.q.rebase(t.q.work, t.row)
+	if rerr != nil {
+		return rerr
+	}
+	if !base.Same(t.row.Base) {
+		return errAgainNow
+	}
+	if ferr := t.q.fillFromClean(t.row); ferr == nil {
+		return errAgainNow
+	}
+	return &object.Error{Op: "CopyObject", Key: t.row.Key, Kind: object.Parked, Fate: object.Answered,
+		Code: "conflict", Err: fmt.Errorf("the version of %q that it was made from is gone from OSS", t.row.Base.Key)}
+}
+
+// rebase looks whether the base of row was replaced by our own doing, and if
+// so gives the row the new version as its base (R7). It returns the base that
+// the row has now.
+func (q *Queue) rebase(ctx context.Context, row *Row) (object.Ref, error) {
+	if q.o.rules.noR7 {
+		return row.Base, nil
+	}
+	q.mu.Lock()
+	next, known := q.successors[row.Base]
+	q.mu.Unlock()
+	if !known {
+		info, err := q.remote.Head(ctx, row.Base.Key)
+		if object.IsAbsent(err) {
+			return row.Base, nil
+		}
+		if err != nil {
+			return object.Ref{}, err
+		}
+		if !contains(row.Tags, info.Meta[object.TagMeta]) {
+			return row.Base, nil
+		}
+		next = info.Ref
+	}
+	_, err := q.j.Update(func(tx *journal.Tx) error {
+		cur, err := tx.Row(row.Key)
+		if err != nil || cur == nil || !cur.Base.Same(row.Base) {
+			return err
+		}
+		cur.Base = next
+		return tx.PutRow(cur)
+	})
+	if err != nil {
+		return object.Ref{}, err
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.succeedLocked(row.Base, next)
+	return next, nil
+}
+
+// fillFromClean fills the row's hole from a clean copy of its base.
+func (q *Queue) fillFromClean(row *Row) error {
+	var clean *journal.Clean
+	err := q.j.View(func(tx *journal.Tx) (err error) {
+		clean, err = tx.Clean(row.Base.Key)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if clean == nil || !clean.Ref.Same(row.Base) {
+		return fmt.Errorf("there is no clean copy of %q", row.Base.Key)
+	}
+	x, err := q.c.Open(clean.Content)
+	if err != nil {
+		return err
+	}
+	defer x.Close()
+	y, err := x.Clone()
+	if err != nil {
+		return err
+	}
+	defer y.Close()
+	return q.filled(row, y)
+}
+
+// Fill gives the row of key local bytes in place of its hole, and returns its
+// content; 0 if it has no hole (any more). Only a filled content is opened for
+// writing or cloned (R4).
+func (q *Queue) Fill(ctx context.Context, key string) (content uint64, err error) {
+	for range 3 {
+		row, err := q.Row(key)
+		if err != nil {
+			return 0, err
+		}
+		if row == nil || row.Base.IsZero() {
+			if row != nil {
+				content = row.Content
+			}
+			return content, nil
+		}
+		if err := q.fill(ctx, row); err != nil && !errors.Is(err, errAgainNow) {
+			return 0, err
+		}
+	}
+	return 0, fmt.Errorf("fill %q: its base keeps changing", key)
+}
+
+// fill downloads the base of row into a new content.
+func (q *Queue) fill(ctx context.Context, row *Row) error {
+	if row.Note != nil && row.Base.Key == row.Key && !q.o.rules.noR4 {
+		// Until the outcome is known no hole of it is read: ask.
+		if base, err := q.rebase(ctx, row); err != nil || !base.Same(row.Base) {
+			return errors.Join(err, errAgainNow)
+		}
+	}
+	if q.fillFromClean(row) == nil {
+		return nil
+	}
+	base := row.Base
+	if q.o.rules.noR4 {
+		if info, err := q.remote.Head(ctx, base.Key); err == nil {
+			base = info.Ref // whatever is there now
+		}
+	}
+	y, err := q.c.Create()
+	if err != nil {
+		return err
+	}
+	defer y.Close()
+	err = q.download(ctx, base, y)
+	if err == nil {
+		return q.filled(row, y)
+	}
+	derr := q.c.Drop(y.Number())
+	if k := object.KindOf(err); k == object.Conflict || k == object.Absent {
+		next, rerr := q.rebase(ctx, row)
+		if rerr != nil {
+			return errors.Join(rerr, derr)
+		}
+		if !next.Same(base) {
+			return errors.Join(errAgainNow, derr)
+		}
+	}
+	return errors.Join(err, derr)
+}
+
+func (q *Queue) download(ctx context.Context, ref object.Ref, y *cache.Content) error {
+	if ref.Size == 0 {
+		return nil
+	}
+	r, err := q.remote.Get(ctx, ref, 0, ref.Size)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	_, err = io.Copy(io.NewOffsetWriter(y, 0), r)
+	return err
+}
+
+// filled makes y the content of row, which keeps its sequence: its bytes are
+// what they were.
+func (q *Queue) filled(row *Row, y *cache.Content) error {
+	sign, err := y.Sign()
+	if err != nil {
+		return err
+	}
+	took := false
+	_, err = q.j.Update(func(tx *journal.Tx) error {
+		cur, err := tx.Row(row.Key)
+		if err != nil || cur == nil || cur.Seq != row.Seq || !cur.Base.Same(row.Base) {
+			return err
+		}
+		took = true
+		cur.Base, cur.Tags = object.Ref{}, nil
+		cur.Content, cur.Size = y.Number(), sign.Size
+		cur.SignSize, cur.SignMtime = sign.Size, sign.Mtime
+		if err := tx.PutRow(cur); err != nil {
+			return err
+		}
+		tx.BeforeCommit(func() error { return q.witness(cur, cache.StateClosed) })
+		return nil
+	})
+	if err != nil || !took {
+		return errors.Join(err, q.c.Drop(y.Number()))
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	delete(q.blocked, row.Base.Key)
+	q.poke()
+	return nil
+}
+
+// free frees a row that waits for itself: its hole is filled if it is small,
+// else its base is copied to a hidden key, and it looks there (R5).
+func (t *transfer) free() error {
+	q, row := t.q, t.row
+	limit := int64(cloneLimit)
+	if u, err := q.c.Usage(); err == nil {
+		limit = min(limit, u.Free/4)
+	}
+	if row.Size <= limit || row.Size > maxCopySize {
+		err := q.fill(q.work, row)
+		if errors.Is(err, errAgainNow) {
+			return nil
+		}
+		return err
+	}
+	hidden := fmt.Sprintf("%s.ossmount/%s/%d", q.o.Prefix, q.j.CacheID(), row.Seq)
+	at, err := q.j.Update(func(tx *journal.Tx) error {
+		return tx.AddDebt(journal.Debt{Key: hidden, Object: true, For: row.Key})
+	})
+	if err != nil {
+		return err
+	}
+	if err := q.j.WaitHorizon(q.work, at); err != nil {
+		return errStopped
+	}
+	ref, err := q.remote.Copy(q.work, row.Base, hidden, t.options(q.tag(row.Seq)))
+	if err != nil {
+		return t.baseLost(err)
+	}
+	ref.Key, ref.Size = hidden, row.Size
+	_, err = q.j.Update(func(tx *journal.Tx) error {
+		cur, err := tx.Row(row.Key)
+		if err != nil || cur == nil || cur.Seq != row.Seq || !cur.Base.Same(row.Base) {
+			return err
+		}
+		cur.Base, cur.Tags = ref, nil
+		return tx.PutRow(cur)
+	})
+	return err
+}

@@ -1,0 +1,132 @@
+package writeback
+
+import (
+	"time"
+
+	"github.com/ossmount/ossmount/internal/object"
+	"github.com/ossmount/ossmount/journal"
+)
+
+// payDebts aborts the uploads that nobody wants any more, and deletes the
+// hidden copies that have served. Nobody waits for it but a drain, shortly.
+func (q *Queue) payDebts() {
+	timer := time.NewTimer(time.Second)
+	defer timer.Stop()
+	wait := newBackoff()
+	for {
+		select {
+		case <-q.work.Done():
+			return
+		case <-q.pay:
+		case <-timer.C:
+		}
+		next := time.Second
+		if q.payAll() != nil {
+			next = wait.NextBackOff()
+		} else {
+			wait.Reset()
+		}
+		timer.Reset(next)
+	}
+}
+
+func (q *Queue) payAll() error {
+	var debts []journal.Debt
+	err := q.j.View(func(tx *journal.Tx) error {
+		for d, err := range tx.Debts() {
+			if err != nil || len(debts) == 1000 {
+				return err
+			}
+			debts = append(debts, d)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, d := range debts {
+		if q.work.Err() != nil || q.isAway() {
+			return nil
+		}
+		paid, err := q.payOne(d)
+		if err != nil {
+			q.log.Debug("a debt is tried again later", "key", d.Key, "upload", d.Upload, "err", err)
+			return err
+		}
+		if !paid {
+			continue
+		}
+		if _, err := q.j.Update(func(tx *journal.Tx) error { return tx.DropDebt(d.ID) }); err != nil {
+			return err
+		}
+		q.debtPaid()
+	}
+	return nil
+}
+
+func (q *Queue) debtPaid() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.stats.DebtsPaid++
+	q.announceLocked()
+}
+
+func (q *Queue) isAway() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.health.away != nil
+}
+
+func (q *Queue) runs(key string) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.running[key] != nil
+}
+
+// payOne pays d if it can be paid now: an upload only after its parts in
+// flight have ended, a hidden copy only when no row looks at it.
+func (q *Queue) payOne(d journal.Debt) (paid bool, err error) {
+	var at uint64
+	ready := true
+	except := ""
+	err = q.j.View(func(tx *journal.Tx) error {
+		at = tx.At()
+		if d.Object {
+			for range tx.BasedOn(d.Key) {
+				ready = false
+				break
+			}
+			row, err := tx.Row(d.For)
+			if err == nil && row != nil && row.Base.Key == d.Key {
+				ready = false
+			}
+			return err
+		}
+		u, err := tx.Upload(d.Key)
+		if err != nil || u == nil {
+			return err
+		}
+		if except = u.ID; u.ID == "" && d.Upload == "" {
+			ready = false // the key's next upload has just been asked for
+		}
+		return nil
+	})
+	if err != nil || !ready || q.runs(d.Key) || d.Object && q.runs(d.For) {
+		return false, err
+	}
+	if d.Object {
+		if err := q.j.WaitHorizon(q.work, at); err != nil {
+			return false, nil
+		}
+		err := q.remote.Delete(q.work, d.Key)
+		return err == nil || object.IsAbsent(err), err
+	}
+	if d.Upload == "" {
+		err := q.abortUnnamed(d.Key, d.Asked, except)
+		return err == nil, err
+	}
+	if err := q.remote.Abort(q.work, d.Key, d.Upload); err != nil && !object.IsAbsent(err) {
+		return false, err
+	}
+	return true, nil
+}

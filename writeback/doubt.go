@@ -1,0 +1,89 @@
+package writeback
+
+import (
+	"slices"
+	"time"
+
+	"github.com/ossmount/ossmount/journal"
+)
+
+// What R8 needs to remember of requests without an answer.
+//
+//	row noted ──send──> answered            nothing is in doubt
+//	    │                 (no effect)       the note is taken back
+//	    └──> no answer: Note.Lost           the same row sends the same again
+//	           │
+//	           ├── same row settles         doubt {its tag} for Options.Doubt
+//	           └── another row replaces it  doubt {its tag}, from when it ended
+//
+// A row that is published while its key is in doubt stays, answered, until the
+// doubtful request must have landed; then a HEAD decides.
+
+// doubtAfter returns what is in doubt about a key when its row old is replaced,
+// given what was in doubt before; nil for nothing.
+func (q *Queue) doubtAfter(d *journal.Doubt, old *Row) *journal.Doubt {
+	if old.Note == nil || q.o.rules.noR8 {
+		return d
+	}
+	if old.Note.Answered && old.Note.Lost == 0 {
+		return d // its request has ended; what was in doubt before still is
+	}
+	if d == nil {
+		d = &journal.Doubt{}
+	}
+	addDoubt(d, old)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if t := q.running[old.Key]; t != nil && t.row.Seq == old.Seq {
+		d.Flying = old.Seq
+		d.Since = later(d.Since, time.Now()) // at the earliest; its end moves it on
+	} else if old.Note.Lost != 0 {
+		d.Since = later(d.Since, time.Unix(0, old.Note.Lost))
+	} else {
+		d.Since = later(d.Since, time.Now())
+	}
+	return d
+}
+
+func addDoubt(d *journal.Doubt, r *Row) {
+	if r.Kind == journal.Delete {
+		d.Delete = true
+	} else if !slices.Contains(d.Tags, r.Note.Tag) {
+		d.Tags = append(d.Tags, r.Note.Tag)
+	}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// ended updates what is in doubt about key when the request of row, which has
+// been replaced, has ended: with an answer, or without any effect (effect
+// false), or lost.
+func endDoubt(tx *journal.Tx, row *Row, lost bool) error {
+	d, err := tx.Doubt(row.Key)
+	if err != nil || d == nil || d.Flying != row.Seq {
+		return err
+	}
+	d.Flying = 0
+	switch {
+	case lost:
+		d.Since = later(d.Since, time.Now())
+	case row.Note != nil && row.Note.Lost != 0:
+		// This request ended well, an earlier one of the same row did not.
+		d.Since = later(d.Since, time.Unix(0, row.Note.Lost))
+	default:
+		if row.Kind == journal.Delete {
+			d.Delete = false
+		} else if row.Note != nil {
+			d.Tags = slices.DeleteFunc(d.Tags, func(t string) bool { return t == row.Note.Tag })
+		}
+		if !d.Delete && len(d.Tags) == 0 {
+			return tx.DropDoubt(row.Key)
+		}
+	}
+	return tx.PutDoubt(row.Key, d)
+}

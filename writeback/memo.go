@@ -1,0 +1,116 @@
+package writeback
+
+import (
+	"sync"
+
+	"github.com/ossmount/ossmount/internal/object"
+	"github.com/ossmount/ossmount/journal"
+)
+
+// Memo is what the settling of a row made of its key (R9).
+type Memo struct {
+	Ref   object.Ref     // zero: the key holds nothing
+	Attrs *journal.Attrs // of a Ref
+}
+
+// memos remembers settles for as long as an answer is in use whose request was
+// started before them. Time is counted in settles.
+type memos struct {
+	mu    sync.Mutex
+	clock uint64
+	inUse map[uint64]int // how many answers were asked for at that time
+	known map[string]timed
+}
+
+type timed struct {
+	Memo
+	at uint64
+}
+
+// Moment is when a request to OSS was started. Its holder calls Done when the
+// answer is not used any more.
+type Moment struct {
+	m    *memos
+	at   uint64
+	once sync.Once
+}
+
+func newMemos() *memos {
+	return &memos{inUse: map[uint64]int{}, known: map[string]timed{}}
+}
+
+// Moment must be taken before the request is started, and after the rows with
+// which the answer will be merged were read for the first time.
+func (q *Queue) Moment() *Moment { return q.memos.now() }
+
+func (m *memos) now() *Moment {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.inUse[m.clock]++
+	return &Moment{m: m, at: m.clock}
+}
+
+// Done says that nothing of the answer is in use any more.
+func (w *Moment) Done() {
+	w.once.Do(func() {
+		w.m.mu.Lock()
+		defer w.m.mu.Unlock()
+		if w.m.inUse[w.at]--; w.m.inUse[w.at] == 0 {
+			delete(w.m.inUse, w.at)
+			w.m.forgetLocked(w.at)
+		}
+	})
+}
+
+// Since returns what has become of key since the moment, if any row of it has
+// settled.
+func (w *Moment) Since(key string) (Memo, bool) {
+	w.m.mu.Lock()
+	defer w.m.mu.Unlock()
+	t, ok := w.m.known[key]
+	return t.Memo, ok && t.at > w.at
+}
+
+// Under calls f for every key with the prefix of which a row has settled since
+// the moment.
+func (w *Moment) Under(prefix string, f func(key string, m Memo)) {
+	w.m.mu.Lock()
+	var keys []string
+	var found []Memo
+	for k, t := range w.m.known {
+		if t.at > w.at && len(k) > len(prefix) && k[:len(prefix)] == prefix {
+			keys, found = append(keys, k), append(found, t.Memo)
+		}
+	}
+	w.m.mu.Unlock()
+	for i, k := range keys {
+		f(k, found[i])
+	}
+}
+
+// settled notes what became of key, if an answer is in use that is older.
+func (m *memos) settled(key string, memo Memo) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.clock++
+	if len(m.inUse) > 0 {
+		m.known[key] = timed{memo, m.clock}
+	}
+}
+
+// forgetLocked drops the memos that are older than every answer in use, now
+// that the one asked for at the time done is not.
+func (m *memos) forgetLocked(done uint64) {
+	oldest := m.clock
+	for at := range m.inUse {
+		oldest = min(oldest, at)
+	}
+	if oldest < done {
+		return // an older answer keeps them all
+	}
+	for k, t := range m.known {
+		if t.at <= oldest {
+			delete(m.known, k)
+		}
+	}
+}

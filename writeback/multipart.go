@@ -1,0 +1,450 @@
+package writeback
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc64"
+	"io"
+	"slices"
+	"sort"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ossmount/ossmount/internal/object"
+	"github.com/ossmount/ossmount/journal"
+)
+
+// asked is how much earlier or later than our clock says OSS may have begun an
+// upload whose ID we never learnt (H26).
+const (
+	askedBefore = 2 * time.Second
+	askedAfter  = 5 * time.Minute
+)
+
+var crcTable = crc64.MakeTable(crc64.ECMA)
+
+// multipart carries a big row: the upload begins or goes on, its missing parts
+// are sent, and it is completed.
+func (t *transfer) multipart() error {
+	var src io.ReaderAt
+	if t.row.Content != 0 {
+		x, done, err := t.source()
+		if err != nil {
+			return err
+		}
+		defer done()
+		src = x
+	}
+	u, parts, err := t.begin(src)
+	if err != nil {
+		return t.restart(err)
+	}
+	if parts, err = t.sendParts(u, parts, src); err != nil {
+		return t.restart(t.baseLost(err))
+	}
+	err = t.publish(u.Tag, func(ctx context.Context, _ string) (object.Ref, error) {
+		return t.complete(ctx, u, parts)
+	})
+	return t.restart(err)
+}
+
+// restart deals with an upload that OSS does not know, or not so: a Complete
+// without an answer may have ended it; otherwise it begins anew (crash table:
+// "after Complete, before it was noted").
+func (t *transfer) restart(err error) error {
+	if err == nil || object.KindOf(err) != object.Restart {
+		return err
+	}
+	if t.row.Note != nil && !t.q.o.rules.noR7 && !errors.Is(err, errIntegrity) {
+		if done, herr := t.alreadyThere(); done || herr != nil {
+			return herr
+		}
+	}
+	_, uerr := t.q.j.Update(func(tx *journal.Tx) error {
+		u, err := tx.Upload(t.row.Key)
+		if err != nil || u == nil {
+			return err
+		}
+		t.q.log.Info("the upload is not known to OSS any more; it begins anew from the local bytes", "key", t.row.Key, "err", err)
+		return oweAbort(tx, t.row.Key, u)
+	})
+	return errors.Join(err, uerr)
+}
+
+// begin takes up the upload of the row's key, or asks for a new one.
+func (t *transfer) begin(src io.ReaderAt) (*journal.Upload, map[int]journal.Part, error) {
+	q, row := t.q, t.row
+	var u *journal.Upload
+	var parts map[int]journal.Part
+	err := q.j.View(func(tx *journal.Tx) (err error) {
+		if u, err = tx.Upload(row.Key); err != nil || u == nil {
+			return err
+		}
+		parts, err = tx.Parts(u.Num)
+		return err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	switch {
+	case u == nil:
+	case u.ID == "":
+		if err := q.abortUnnamed(row.Key, time.Unix(0, u.Asked), ""); err != nil {
+			return nil, nil, err
+		}
+	case u.Content != row.Content || u.Base != row.Base || row.Size > u.PartSize*MaxParts:
+		// Not of these bytes (it fell behind a crash), or it has grown too big.
+		if _, err := q.j.Update(func(tx *journal.Tx) error { return oweAbort(tx, row.Key, u) }); err != nil {
+			return nil, nil, err
+		}
+	default:
+		parts, err = t.resume(u, parts, src)
+		return u, parts, err
+	}
+	u, err = t.initiate()
+	return u, map[int]journal.Part{}, err
+}
+
+// initiate asks for a new upload: that it was asked for is durable before the
+// request, the ID before the first part.
+func (t *transfer) initiate() (*journal.Upload, error) {
+	q, row := t.q, t.row
+	want := q.o.PartSize
+	if row.Content == 0 {
+		want = max(want, copyPartSize)
+	}
+	size, err := PartSize(row.Size, want)
+	if err != nil {
+		return nil, &object.Error{Op: "InitiateMultipartUpload", Key: row.Key, Kind: object.Parked, Err: err}
+	}
+	u := &journal.Upload{Content: row.Content, Base: row.Base, Size: row.Size, PartSize: size,
+		Attr: row.Attr, Tag: q.tag(row.Seq), Seq: row.Seq, Asked: time.Now().UnixNano()}
+	if err := t.noteUpload(u); err != nil {
+		return nil, err
+	}
+	if err := q.requests.Acquire(q.work, 1); err != nil {
+		return nil, errStopped
+	}
+	defer q.requests.Release(1)
+	if u.ID, err = q.remote.Initiate(q.send, row.Key, t.options(u.Tag)); err != nil {
+		return nil, err
+	}
+	q.mu.Lock()
+	q.reconciled[u.ID] = true
+	q.mu.Unlock()
+	return u, t.noteUpload(u)
+}
+
+// noteUpload writes u, if the row is still there, and waits for the horizon.
+func (t *transfer) noteUpload(u *journal.Upload) error {
+	at, err := t.q.j.Update(func(tx *journal.Tx) error {
+		cur, err := tx.Row(t.row.Key)
+		if err != nil {
+			return err
+		}
+		if cur == nil || cur.Seq != t.row.Seq {
+			if u.ID == "" {
+				return errSuperseded
+			}
+			return tx.AddDebt(journal.Debt{Key: t.row.Key, Upload: u.ID, Since: time.Now()})
+		}
+		return tx.PutUpload(t.row.Key, u)
+	})
+	if err != nil {
+		return err
+	}
+	if err := t.q.j.WaitHorizon(t.q.work, at); err != nil {
+		return errStopped
+	}
+	return nil
+}
+
+// resume reconciles the parts that the journal knows with those that OSS
+// holds, and with the bytes: a part counts if both sides have it. One that OSS
+// has and the journal misses is taken if its checksum is that of the local
+// bytes (H27).
+func (t *transfer) resume(u *journal.Upload, noted map[int]journal.Part, src io.ReaderAt) (map[int]journal.Part, error) {
+	q := t.q
+	q.mu.Lock()
+	sure := q.reconciled[u.ID]
+	q.mu.Unlock()
+	held := noted
+	if !sure {
+		list, err := q.remote.Parts(q.work, t.row.Key, u.ID)
+		switch {
+		case object.KindOf(err) == object.Denied && err != nil:
+			q.log.Warn("no permission for ListParts: the journal is trusted", "key", t.row.Key, "err", err)
+		case err != nil:
+			return nil, err
+		default:
+			held = map[int]journal.Part{}
+			for _, p := range list {
+				held[p.Number] = journal.Part{Number: p.Number, Off: int64(p.Number-1) * u.PartSize, Size: p.Size,
+					ETag: p.ETag, CRC64: p.CRC64, HasCRC: p.HasCRC}
+			}
+		}
+	}
+	good := map[int]journal.Part{}
+	var kept int64
+	for _, s := range spans(t.row.Size, u.PartSize) {
+		p, ok := held[s.number]
+		if !ok || p.Size != s.n {
+			continue
+		}
+		n, known := noted[s.number]
+		known = known && n.Size == p.Size && object.SameETag(n.ETag, p.ETag)
+		if known && !p.HasCRC {
+			p.CRC64, p.HasCRC = n.CRC64, n.HasCRC
+		}
+		if src != nil && (!known || u.Seq != t.row.Seq) {
+			same, err := t.sameBytes(src, s, p)
+			if err != nil {
+				return nil, err
+			}
+			if !same {
+				continue
+			}
+		}
+		if src == nil && !known {
+			continue // a copied part of which nothing is known is copied again
+		}
+		p.Number, p.Off = s.number, s.off
+		good[s.number] = p
+		kept += s.n
+	}
+	u.Seq = t.row.Seq
+	if err := t.noteParts(u, noted, good); err != nil {
+		return nil, err
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !sure {
+		q.reconciled[u.ID] = true
+		q.stats.BytesKept += kept
+		q.stats.PartsResumed += int64(len(good))
+		q.log.Info("an upload goes on", "key", t.row.Key, "parts", len(good), "bytes", kept, "of", t.row.Size)
+	}
+	return good, nil
+}
+
+// noteParts brings the parts that the journal has for u from noted to good.
+func (t *transfer) noteParts(u *journal.Upload, noted, good map[int]journal.Part) error {
+	var changes []func(tx *journal.Tx) error
+	for n := range noted {
+		if _, ok := good[n]; !ok {
+			changes = append(changes, func(tx *journal.Tx) error { return tx.DropPart(u.Num, n) })
+		}
+	}
+	for n, p := range good {
+		if p != noted[n] {
+			changes = append(changes, func(tx *journal.Tx) error { return tx.PutPart(u.Num, p) })
+		}
+	}
+	changes = append(changes, func(tx *journal.Tx) error { return tx.PutUpload(t.row.Key, u) })
+	for some := range slices.Chunk(changes, 1000) {
+		_, err := t.q.j.Update(func(tx *journal.Tx) error {
+			cur, err := tx.Upload(t.row.Key)
+			if err != nil || cur == nil || cur.Num != u.Num {
+				return err
+			}
+			for _, change := range some {
+				if err := change(tx); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sameBytes compares the part that OSS holds with the local bytes.
+func (t *transfer) sameBytes(src io.ReaderAt, s span, p journal.Part) (bool, error) {
+	if !p.HasCRC {
+		return false, nil
+	}
+	h := crc64.New(crcTable)
+	if _, err := io.Copy(h, t.body(src, s.off, s.n)); err != nil {
+		return false, err
+	}
+	return h.Sum64() == p.CRC64, nil
+}
+
+// sendParts sends what is missing, several parts at once, each noted as soon
+// as it is acknowledged. After a failure no further part is begun, but those
+// under way are finished: their bytes are worth keeping.
+func (t *transfer) sendParts(u *journal.Upload, have map[int]journal.Part, src io.ReaderAt) (map[int]journal.Part, error) {
+	q := t.q
+	todo := spans(t.row.Size, u.PartSize)
+	p := &progress{}
+	p.parts.Store(int64(len(todo)))
+	p.bytes.Store(t.row.Size)
+	for _, h := range have {
+		p.done.Add(1)
+		p.sent.Add(h.Size)
+	}
+	t.upload.Store(p)
+	var mu sync.Mutex
+	all := make(map[int]journal.Part, len(todo))
+	for n, h := range have {
+		all[n] = h
+	}
+	g, ctx := errgroup.WithContext(q.work) // ctx only keeps further parts from being begun
+	for _, s := range todo {
+		if _, ok := have[s.number]; ok {
+			continue
+		}
+		release, err := t.partSlot(ctx, src != nil, s.n)
+		if err != nil {
+			break
+		}
+		g.Go(func() error {
+			defer release()
+			part, err := t.sendPart(u, s, src)
+			if err != nil {
+				return err
+			}
+			p.done.Add(1)
+			p.sent.Add(s.n)
+			mu.Lock()
+			defer mu.Unlock()
+			all[s.number] = part
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	switch {
+	case t.superseded.Load() && t.changed():
+		return nil, errSuperseded
+	case t.isStopped() || q.work.Err() != nil:
+		return nil, errStopped
+	case len(all) < len(todo):
+		return nil, errAgainNow
+	}
+	return all, nil
+}
+
+// partSlot waits for room for one more request with a body of n bytes.
+func (t *transfer) partSlot(ctx context.Context, body bool, n int64) (release func(), err error) {
+	q := t.q
+	if t.superseded.Load() || t.isStopped() {
+		return nil, errStopped
+	}
+	if err := q.requests.Acquire(ctx, 1); err != nil {
+		return nil, err
+	}
+	if !body {
+		return func() { q.requests.Release(1) }, nil
+	}
+	n = min(n, q.o.InFlight)
+	if err := q.bodies.Acquire(ctx, n); err != nil {
+		q.requests.Release(1)
+		return nil, err
+	}
+	return func() { q.bodies.Release(n); q.requests.Release(1) }, nil
+}
+
+func (t *transfer) sendPart(u *journal.Upload, s span, src io.ReaderAt) (journal.Part, error) {
+	q, key := t.q, t.row.Key
+	var got object.Part
+	var err error
+	if src != nil {
+		got, err = q.remote.UploadPart(q.send, key, u.ID, s.number, t.body(src, s.off, s.n), s.n)
+	} else {
+		got, err = q.remote.UploadPartCopy(q.send, key, u.ID, s.number, t.row.Base, s.off, s.n)
+	}
+	if err != nil {
+		return journal.Part{}, err
+	}
+	if src != nil {
+		q.sent(s.n)
+	}
+	p := journal.Part{Number: s.number, Off: s.off, Size: s.n, ETag: got.ETag, CRC64: got.CRC64, HasCRC: got.HasCRC}
+	_, err = q.j.Update(func(tx *journal.Tx) error {
+		cur, err := tx.Upload(key)
+		if err != nil || cur == nil || cur.Num != u.Num {
+			return err
+		}
+		return tx.PutPart(u.Num, p)
+	})
+	return p, err
+}
+
+// complete makes the object of the parts, and compares what OSS says that it
+// made with what was sent.
+func (t *transfer) complete(ctx context.Context, u *journal.Upload, parts map[int]journal.Part) (object.Ref, error) {
+	q := t.q
+	list := make([]object.Part, 0, len(parts))
+	for _, p := range parts {
+		list = append(list, object.Part{Number: p.Number, Size: p.Size, ETag: p.ETag, CRC64: p.CRC64, HasCRC: p.HasCRC})
+	}
+	sort.Slice(list, func(i, k int) bool { return list[i].Number < list[k].Number })
+	if err := q.requests.Acquire(q.work, 1); err != nil {
+		return object.Ref{}, errStopped
+	}
+	defer q.requests.Release(1)
+	ref, err := q.remote.Complete(ctx, t.row.Key, u.ID, list, object.PutOptions{})
+	if err != nil {
+		return ref, err
+	}
+	want, sure := t.expectedCRC(list)
+	if ref.Size != t.row.Size || sure && ref.HasCRC && ref.CRC64 != want {
+		return ref, &object.Error{Op: "CompleteMultipartUpload", Key: t.row.Key, Kind: object.Restart, Fate: object.Answered,
+			Err: fmt.Errorf("%w: OSS made an object of %d bytes with CRC64 %d, announced were %d bytes with %d", errIntegrity, ref.Size, ref.CRC64, t.row.Size, want)}
+	}
+	return ref, nil
+}
+
+func (t *transfer) expectedCRC(parts []object.Part) (crc uint64, sure bool) {
+	if !t.row.Base.IsZero() {
+		return t.row.Base.CRC64, t.row.Base.HasCRC
+	}
+	for i, p := range parts {
+		if !p.HasCRC {
+			return 0, false
+		}
+		if i == 0 {
+			crc = p.CRC64
+		} else {
+			crc = t.q.o.CombineCRC(crc, p.CRC64, p.Size)
+		}
+	}
+	return crc, true
+}
+
+// abortUnnamed aborts the upload of key that was asked for at asked and whose
+// ID was never noted: one of that very key, without a part, begun within the
+// bounds of H26, and not the one known by the ID except.
+func (q *Queue) abortUnnamed(key string, asked time.Time, except string) error {
+	list, err := q.remote.Uploads(q.work, key)
+	if err != nil {
+		if object.KindOf(err) == object.Denied {
+			q.log.Warn("no permission to list uploads: one may be left over on OSS", "key", key, "err", err)
+			return nil
+		}
+		return err
+	}
+	for _, u := range list {
+		if u.ID == except || u.Initiated.Before(asked.Add(-askedBefore)) || u.Initiated.After(asked.Add(askedAfter)) {
+			continue
+		}
+		parts, err := q.remote.Parts(q.work, key, u.ID)
+		if err != nil && object.KindOf(err) != object.Restart {
+			return err
+		}
+		if err == nil && len(parts) == 0 {
+			if err := q.remote.Abort(q.send, key, u.ID); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

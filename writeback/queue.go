@@ -1,0 +1,226 @@
+package writeback
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/ossmount/ossmount/cache"
+	"github.com/ossmount/ossmount/internal/object"
+	"github.com/ossmount/ossmount/journal"
+)
+
+// Remote is what the queue needs of OSS. Errors are *object.Error or those of
+// the context.
+type Remote interface {
+	Head(ctx context.Context, key string) (object.Info, error)
+	Get(ctx context.Context, ref object.Ref, off, n int64) (io.ReadCloser, error)
+	Put(ctx context.Context, key string, body io.Reader, size int64, o object.PutOptions) (object.Ref, error)
+	Copy(ctx context.Context, src object.Ref, key string, o object.PutOptions) (object.Ref, error)
+	Delete(ctx context.Context, key string) error
+	Initiate(ctx context.Context, key string, o object.PutOptions) (uploadID string, err error)
+	UploadPart(ctx context.Context, key, uploadID string, number int, body io.Reader, size int64) (object.Part, error)
+	UploadPartCopy(ctx context.Context, key, uploadID string, number int, src object.Ref, off, n int64) (object.Part, error)
+	Complete(ctx context.Context, key, uploadID string, parts []object.Part, o object.PutOptions) (object.Ref, error)
+	Abort(ctx context.Context, key, uploadID string) error
+	Parts(ctx context.Context, key, uploadID string) ([]object.Part, error)
+	Uploads(ctx context.Context, key string) ([]object.Upload, error)
+}
+
+// Options for Open.
+type Options struct {
+	Remote  Remote
+	Journal *journal.Journal
+	Cache   *cache.Cache
+	// CombineCRC joins the CRC64 of two neighbouring ranges, the second of n
+	// bytes (what OSS answers to Complete is the joined one).
+	CombineCRC func(a, b uint64, n int64) uint64
+
+	// Prefix of the mount, where hidden temporary objects live (R5).
+	Prefix string
+	// Delay from the first unpublished close to the upload. Default 1 s;
+	// negative: none.
+	Delay time.Duration
+	// PartSize of multipart uploads in bytes. Default 0: 8 MiB, growing.
+	PartSize int64
+	// Threshold in bytes from which an upload is multipart. Default 10 MiB.
+	Threshold int64
+	// Concurrency is how many requests are under way at once. Default 32.
+	Concurrency int
+	// InFlight is how many bytes of part bodies are under way at once.
+	// Default 128 MiB.
+	InFlight int64
+	// Doubt is how long a request without an answer may still land (R8).
+	// Default 60 s.
+	Doubt time.Duration
+	// MaxDirtyAge from which on an open for writing clones instead of
+	// stopping a transfer. Default 60 s.
+	MaxDirtyAge time.Duration
+	// HandleGrace is how long a change waits for readers of the version that
+	// it replaces. Default 30 s.
+	HandleGrace time.Duration
+	Log         *slog.Logger
+
+	rules rules // tests only
+}
+
+func (o *Options) fill() {
+	set := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	set(&o.Delay, time.Second)
+	o.Delay = max(o.Delay, 0)
+	set(&o.Doubt, time.Minute)
+	set(&o.MaxDirtyAge, time.Minute)
+	set(&o.HandleGrace, 30*time.Second)
+	if o.Threshold == 0 {
+		o.Threshold = 10 << 20
+	}
+	if o.Concurrency == 0 {
+		o.Concurrency = 32
+	}
+	if o.InFlight == 0 {
+		o.InFlight = 128 << 20
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+}
+
+// Row is the journal's row; fs reads and writes rows through the queue.
+type Row = journal.Row
+
+// Queue is the write-behind engine of one mount.
+type Queue struct {
+	o      Options
+	j      *journal.Journal
+	c      *cache.Cache
+	remote Remote
+	log    *slog.Logger
+	memos  *memos
+
+	requests *semaphore.Weighted // Options.Concurrency
+	bodies   *semaphore.Weighted // Options.InFlight
+
+	work   context.Context // ends at Close: nothing new is begun
+	send   context.Context // ends a while later: requests are given up
+	stop   context.CancelFunc
+	giveUp context.CancelFunc
+	group  *errgroup.Group
+	wake   chan struct{} // to the scheduler
+	pay    chan struct{} // to the payer of debts
+
+	mu         sync.Mutex // the innermost lock: no call of another room under it
+	started    time.Time
+	running    map[string]*transfer // by key (R1)
+	window     []string             // keys that were due at the last look, not yet considered
+	blocked    map[string]blockade  // due rows that must wait for something
+	retries    map[string]*retry
+	health     health
+	draining   bool
+	open       map[uint64]int                    // contents open for writing
+	readers    map[uint64]map[*transfer]struct{} // transfers that read a content
+	holds      map[string]map[*Hold]struct{}     // open handles that read a version through holes
+	successors map[object.Ref]object.Ref         // versions that we replaced by one with the same bytes
+	reconciled map[string]bool                   // uploads whose parts are known for sure
+	unneeded   []unneeded
+	changed    chan struct{} // closed and replaced when a row has gone or come to rest
+	damaged    error         // a content could not be made durable (H11)
+	stats      Stats
+}
+
+// Stats counts since Open.
+type Stats struct {
+	BytesSent    int64 // of bodies that OSS acknowledged
+	BytesKept    int64 // of parts that a resumed upload did not send again
+	Objects      int64 // settled rows
+	Retries      int64
+	Conflicts    int64
+	DebtsPaid    int64
+	PartsResumed int64
+}
+
+// Open takes the journal up where it was left and starts the engine.
+func Open(ctx context.Context, o Options) (*Queue, error) {
+	o.fill()
+	q := &Queue{
+		o: o, j: o.Journal, c: o.Cache, remote: o.Remote, log: o.Log,
+		memos:      newMemos(),
+		requests:   semaphore.NewWeighted(int64(o.Concurrency)),
+		bodies:     semaphore.NewWeighted(o.InFlight),
+		wake:       make(chan struct{}, 1),
+		pay:        make(chan struct{}, 1),
+		started:    time.Now(),
+		running:    map[string]*transfer{},
+		blocked:    map[string]blockade{},
+		retries:    map[string]*retry{},
+		open:       map[uint64]int{},
+		readers:    map[uint64]map[*transfer]struct{}{},
+		holds:      map[string]map[*Hold]struct{}{},
+		successors: map[object.Ref]object.Ref{},
+		reconciled: map[string]bool{},
+		changed:    make(chan struct{}),
+	}
+	if err := q.takeUp(); err != nil {
+		return nil, fmt.Errorf("writeback: take up the journal: %w", err)
+	}
+	base := context.WithoutCancel(ctx)
+	q.send, q.giveUp = context.WithCancel(base)
+	q.work, q.stop = context.WithCancel(q.send)
+	q.group = &errgroup.Group{}
+	q.group.Go(func() error { q.schedule(); return nil })
+	q.group.Go(func() error { q.payDebts(); return nil })
+	q.group.Go(func() error { q.janitor(); return nil })
+	return q, nil
+}
+
+// Close begins nothing new, breaks bodies off, waits up to grace for the
+// answers to what was sent whole (R8), and gives the rest up. The journal
+// stays open; what is pending stays in it.
+func (q *Queue) Close(grace time.Duration) {
+	q.stop()
+	q.stopBodies()
+	t := time.AfterFunc(grace, q.giveUp)
+	defer t.Stop()
+	_ = q.group.Wait()
+	q.giveUp()
+}
+
+func (q *Queue) stopBodies() {
+	q.mu.Lock()
+	var all []*transfer
+	for _, t := range q.running {
+		all = append(all, t)
+	}
+	q.mu.Unlock()
+	for _, t := range all {
+		t.stopReading()
+	}
+}
+
+// poke wakes the scheduler.
+func (q *Queue) poke() { nudge(q.wake) }
+
+func nudge(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// announceLocked tells those who wait for rows to go.
+func (q *Queue) announceLocked() {
+	close(q.changed)
+	q.changed = make(chan struct{})
+}
+
+// tag is the mark of what we publish for a row (R7).
+func (q *Queue) tag(seq uint64) string { return fmt.Sprintf("%s.%d", q.j.CacheID(), seq) }

@@ -1,0 +1,372 @@
+package writeback
+
+import (
+	"errors"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"github.com/ossmount/ossmount/internal/object"
+	"github.com/ossmount/ossmount/journal"
+)
+
+// windowSize is how many due keys the scheduler looks at in one go: pending
+// work lives in the journal, not in memory (H47).
+const windowSize = 2048
+
+// blockade is why a due row is not carried now.
+type blockade struct {
+	until time.Time // zero: until the event that it waits for
+	why   string
+}
+
+// retry is how often the carrying of a row has failed.
+type retry struct {
+	wait *backoff.ExponentialBackOff
+	n    int
+	last error
+}
+
+func newBackoff() *backoff.ExponentialBackOff {
+	return &backoff.ExponentialBackOff{
+		InitialInterval: 200 * time.Millisecond, Multiplier: 2,
+		RandomizationFactor: 0.5, MaxInterval: 20 * time.Second,
+	}
+}
+
+// schedule is the scheduler: it alone decides what is carried next.
+func (q *Queue) schedule() {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-q.work.Done():
+			return
+		case <-q.wake:
+		case <-timer.C:
+		}
+		next := q.pick()
+		if next.IsZero() {
+			timer.Reset(time.Hour)
+		} else {
+			timer.Reset(max(time.Until(next), time.Millisecond))
+		}
+	}
+}
+
+// pick starts what may start and returns when to look again; zero: when woken.
+func (q *Queue) pick() (next time.Time) {
+	for q.work.Err() == nil {
+		if at, free := q.room(time.Now()); !free {
+			return at
+		}
+		key, ok := q.pop()
+		if !ok {
+			more, at := q.look()
+			if !more {
+				return at
+			}
+			continue
+		}
+		q.consider(key)
+	}
+	return time.Time{}
+}
+
+// room reports whether another transfer may start, or when to ask again.
+func (q *Queue) room(now time.Time) (at time.Time, free bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.running) >= 2*q.o.Concurrency { // half of them may be waiting for the horizon
+		return time.Time{}, false
+	}
+	return q.health.mayStart(now, len(q.running))
+}
+
+func (q *Queue) pop() (key string, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.window) == 0 {
+		return "", false
+	}
+	key, q.window = q.window[0], q.window[1:]
+	return key, true
+}
+
+// look fills the window with due keys that neither run nor are blocked. If
+// there are none it returns when the next will be due.
+func (q *Queue) look() (more bool, next time.Time) {
+	now := time.Now()
+	until := now.UnixNano()
+	q.mu.Lock()
+	if q.draining {
+		until = 1<<63 - 1 // what is not due yet goes at once
+	}
+	q.mu.Unlock()
+	var window []string
+	err := q.j.View(func(tx *journal.Tx) error {
+		for key, due := range tx.Due(until) {
+			if at, ok := q.ready(key, due, now); ok {
+				if window = append(window, key); len(window) == windowSize {
+					return nil
+				}
+			} else {
+				next = sooner(next, at)
+			}
+		}
+		if due, ok := tx.NextDue(until); ok {
+			next = sooner(next, time.Unix(0, due))
+		}
+		return nil
+	})
+	if err != nil {
+		return false, now.Add(time.Second)
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.window = window
+	return len(window) > 0, next
+}
+
+func sooner(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// ready reports whether key should be considered now, or when again.
+func (q *Queue) ready(key string, due int64, now time.Time) (at time.Time, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.runsLocked(key) {
+		return time.Time{}, false
+	}
+	b, blocked := q.blocked[key]
+	if !blocked {
+		return time.Time{}, true
+	}
+	if b.until.IsZero() || b.until.After(now) {
+		return b.until, false
+	}
+	delete(q.blocked, key)
+	return time.Time{}, true
+}
+
+// runsLocked reports whether a new transfer of key must wait for one (R1).
+func (q *Queue) runsLocked(key string) bool {
+	t := q.running[key]
+	return t != nil && !(q.o.rules.noR1 && t.superseded.Load())
+}
+
+// consider starts the transfer of key's row if the rules allow it, else notes
+// what it waits for.
+func (q *Queue) consider(key string) {
+	var t *transfer
+	err := q.j.View(func(tx *journal.Tx) error {
+		row, err := tx.Row(key)
+		if err != nil || row == nil || !row.Waiting() {
+			return err
+		}
+		if row.Note != nil && row.Note.Answered && row.Due > time.Now().UnixNano() {
+			q.block(key, time.Unix(0, row.Due), "an older request of it may still land")
+			return nil // a HEAD before its time would prove nothing
+		}
+		looked := false
+		if !q.o.rules.noR2 {
+			for k := range tx.BasedOn(key) {
+				if k != key {
+					looked = true
+					break
+				}
+			}
+		}
+		circle := false
+		if looked && !row.Base.IsZero() && !q.o.rules.noR5 {
+			circle = inCircle(tx, key)
+		}
+		t = q.admit(row, tx.At(), looked, circle)
+		return nil
+	})
+	if err != nil {
+		q.log.Error("cannot read an intent", "key", key, "err", err)
+		q.block(key, time.Now().Add(time.Minute), "the journal cannot be read")
+		return
+	}
+	if t != nil {
+		q.group.Go(func() error { q.run(t); return nil })
+	}
+}
+
+// admit decides under the lock, with what the journal says of the row.
+func (q *Queue) admit(row *Row, at uint64, looked, circle bool) *transfer {
+	now := time.Now()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.runsLocked(row.Key) {
+		return nil
+	}
+	switch held := q.heldLocked(row, now); {
+	case row.Content != 0 && q.open[row.Content] > 0:
+		q.blocked[row.Key] = blockade{why: "open for writing"}
+		return nil
+	case looked && !circle:
+		q.blocked[row.Key] = blockade{why: "another name still needs the object that it replaces"}
+		return nil
+	case !held.IsZero() && !q.o.rules.noR2:
+		q.blocked[row.Key] = blockade{until: held, why: "an open file still reads the object that it replaces"}
+		return nil
+	}
+	t := &transfer{q: q, row: row, chosen: at, circle: circle}
+	q.running[row.Key] = t
+	if n := row.Content; n != 0 {
+		if q.readers[n] == nil {
+			q.readers[n] = map[*transfer]struct{}{}
+		}
+		q.readers[n][t] = struct{}{}
+	}
+	return t
+}
+
+// inCircle reports whether key waits for itself: for a row with a hole over
+// its object, which waits for one with a hole over its own, and so on (R5).
+func inCircle(tx *journal.Tx, key string) bool {
+	seen := map[string]bool{key: true}
+	todo := []string{key}
+	for len(todo) > 0 && len(seen) < 10_000 {
+		at := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		for k := range tx.BasedOn(at) {
+			if k == key && at != key {
+				return true
+			}
+			if !seen[k] {
+				seen[k] = true
+				todo = append(todo, k)
+			}
+		}
+	}
+	return false
+}
+
+func (q *Queue) block(key string, until time.Time, why string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.blocked[key] = blockade{until, why}
+}
+
+// run carries one row and takes note of how it ended.
+func (q *Queue) run(t *transfer) {
+	err := t.carry()
+	var base string
+	if !t.row.Base.IsZero() {
+		base = t.row.Base.Key
+	}
+	park := q.ended(t, err, base)
+	if park != "" {
+		q.park(t.row.Key, t.row.Seq, park)
+	}
+	q.poke()
+}
+
+// ended takes t out of the table and decides when its row is tried again; park
+// is the reason if never.
+func (q *Queue) ended(t *transfer, err error, base string) (park string) {
+	key, now := t.row.Key, time.Now()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.running[key] == t {
+		delete(q.running, key)
+	}
+	q.unreadLocked(t)
+	if base != "" {
+		delete(q.blocked, base)
+	}
+	q.health.learn(err, now, q.log)
+	switch {
+	case err == nil:
+		delete(q.retries, key)
+		q.announceLocked()
+		return ""
+	case t.superseded.Load(), errors.Is(err, errSuperseded):
+		return "" // the row that took its place is looked at by itself
+	case errors.Is(err, errStopped):
+		return ""
+	case q.work.Err() != nil:
+		return ""
+	}
+	kind := object.KindOf(err)
+	if errors.Is(err, errLocal) || kind == object.Parked {
+		q.announceLocked()
+		return err.Error()
+	}
+	r := q.retries[key]
+	if r == nil {
+		r = &retry{wait: newBackoff()}
+		q.retries[key] = r
+	}
+	r.n++
+	r.last = err
+	q.stats.Retries++
+	wait := r.wait.NextBackOff()
+	if kind == object.Restart || errors.Is(err, errAgainNow) {
+		wait = min(wait, 100*time.Millisecond)
+	}
+	q.blocked[key] = blockade{now.Add(wait), err.Error()}
+	q.log.Debug("will try again", "key", key, "in", wait, "err", err)
+	return ""
+}
+
+func (q *Queue) unreadLocked(t *transfer) {
+	n := t.row.Content
+	delete(q.readers[n], t)
+	if len(q.readers[n]) == 0 {
+		delete(q.readers, n)
+	}
+}
+
+// park keeps a row that cannot succeed as it is, with its bytes.
+func (q *Queue) park(key string, seq uint64, why string) {
+	_, err := q.j.Update(func(tx *journal.Tx) error {
+		r, err := tx.Row(key)
+		if err != nil || r == nil || r.Seq != seq {
+			return err
+		}
+		r.Parked = why
+		return tx.PutRow(r)
+	})
+	q.log.Warn("parked: it cannot succeed as it is; the bytes are kept", "key", key, "reason", why, "err", err)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.announceLocked()
+}
+
+// SyncFailed parks the row of a content whose fsync failed: that failure is
+// final, and no file is opened for writing until somebody acts (H11).
+func (q *Queue) SyncFailed(n uint64, cause error) {
+	var key string
+	var seq uint64
+	_ = q.j.View(func(tx *journal.Tx) error {
+		row, _, _ := tx.Named(n)
+		r, err := tx.Row(row)
+		if err == nil && r != nil {
+			key, seq = r.Key, r.Seq
+		}
+		return err
+	})
+	if key != "" {
+		q.park(key, seq, damagedPrefix+"the cache disk failed to sync its bytes: "+cause.Error())
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.damaged == nil {
+		q.damaged = cause
+	}
+}
+
+// Damaged returns why no file may be opened for writing, or nil.
+func (q *Queue) Damaged() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.damaged
+}

@@ -1,0 +1,237 @@
+package writeback
+
+import (
+	"context"
+	"time"
+
+	"github.com/ossmount/ossmount/cache"
+	"github.com/ossmount/ossmount/internal/object"
+	"github.com/ossmount/ossmount/journal"
+)
+
+// OpenForWrite unseals content n: no transfer of it begins until Seal has been
+// called as often. One that is under way goes on until BeforeWrite.
+func (q *Queue) OpenForWrite(n uint64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.open[n]++
+}
+
+// Seal takes one OpenForWrite back. When it was the last, the content is
+// sealed, and dropped if nothing names it.
+func (q *Queue) Seal(n uint64) {
+	if !q.lastWriter(n) {
+		return
+	}
+	var row string
+	named := true
+	err := q.j.View(func(tx *journal.Tx) error { row, _, named = tx.Named(n); return nil })
+	if err != nil {
+		return // the journal is closed: the next start finds the content
+	}
+	if !named {
+		q.Unneeded(n)
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	delete(q.blocked, row)
+	q.poke()
+}
+
+func (q *Queue) lastWriter(n uint64) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.open[n]--; q.open[n] > 0 {
+		return false
+	}
+	delete(q.open, n)
+	return true
+}
+
+// Unneeded gives content n up: it is dropped once nothing names it, now and at
+// the durable horizon.
+func (q *Queue) Unneeded(n uint64) {
+	last := q.j.Last() // before q.mu, which is the innermost lock
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.unneeded = append(q.unneeded, unneeded{n, last})
+}
+
+// BeforeWrite must be called before the first change of content n after it was
+// committed (by a flush, an fsync or a settle), and returns before it may
+// change:
+//
+//   - no transfer reads it any more, none that read it is taken for its bytes;
+//   - nothing vouches for its bytes: a row that names it says that it is open,
+//     a clean copy has lost its record, and if a power cut could bring the
+//     state before back, the horizon has moved on (design.md section 4).
+//
+// clone reports that the content must not be changed but cloned, because its
+// file has waited for too long already: the row keeps the content.
+func (q *Queue) BeforeWrite(ctx context.Context, n uint64, mayClone bool) (clone bool, err error) {
+	q.mu.Lock()
+	damaged := q.damaged
+	q.mu.Unlock()
+	if damaged != nil {
+		return false, damaged
+	}
+	if mayClone && q.overdue(n) {
+		return true, nil
+	}
+	q.stopReaders(n)
+	vouched := uint64(0)
+	seq, err := q.j.Update(func(tx *journal.Tx) error {
+		vouched = 0
+		row, clean, _ := tx.Named(n)
+		if row != "" {
+			r, err := tx.Row(row)
+			if err != nil {
+				return err
+			}
+			if r != nil && r.Content == n && !r.Open {
+				vouched = r.Seq
+				r.Open = true
+				if err := tx.PutRow(r); err != nil {
+					return err
+				}
+			}
+		}
+		if clean != "" {
+			vouched = tx.At()
+			return tx.DropClean(clean)
+		}
+		return nil
+	})
+	if err != nil {
+		return false, err
+	}
+	if vouched != 0 && q.j.Covered(vouched) {
+		if err := q.j.WaitHorizon(ctx, seq); err != nil {
+			return false, err
+		}
+	}
+	w, _, err := q.c.Witness(n)
+	if err != nil {
+		return false, err
+	}
+	w.State, w.CacheID = cache.StateOpen, q.j.CacheID()
+	return false, q.c.SetWitness(n, w)
+}
+
+// overdue reports that content n is being carried and waits for longer than
+// MaxDirtyAge, and is small enough to be cloned.
+func (q *Queue) overdue(n uint64) bool {
+	q.mu.Lock()
+	carried := len(q.readers[n]) > 0
+	q.mu.Unlock()
+	if !carried {
+		return false
+	}
+	old := false
+	_ = q.j.View(func(tx *journal.Tx) error {
+		row, _, _ := tx.Named(n)
+		r, err := tx.Row(row)
+		if err == nil && r != nil && r.Size <= cloneLimit {
+			old = time.Since(time.Unix(0, r.Closed)) > q.o.MaxDirtyAge
+		}
+		return err
+	})
+	return old
+}
+
+const cloneLimit = 64 << 20 // bytes that are cloned, or filled, without a second thought
+
+func (q *Queue) stopReaders(n uint64) {
+	q.mu.Lock()
+	var all []*transfer
+	for t := range q.readers[n] {
+		all = append(all, t)
+	}
+	q.mu.Unlock()
+	for _, t := range all {
+		t.stopReading()
+	}
+}
+
+// Hold is an open handle that reads a version through holes (R2).
+type Hold struct {
+	q     *Queue
+	ref   object.Ref
+	since time.Time // when a change first waited for it; zero: none does
+	fill  func()
+}
+
+// Hold keeps ref in place: changes of its key wait until Release, but no
+// longer than Options.HandleGrace. fill, if not nil, is started when a change
+// begins to wait; it should read what is missing and release the hold.
+func (q *Queue) Hold(ref object.Ref, fill func()) *Hold {
+	h := &Hold{q: q, ref: ref, fill: fill}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.holds[ref.Key] == nil {
+		q.holds[ref.Key] = map[*Hold]struct{}{}
+	}
+	q.holds[ref.Key][h] = struct{}{}
+	return h
+}
+
+// Release lets changes of the key go on. It may be called more than once.
+func (h *Hold) Release() {
+	q := h.q
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	delete(q.holds[h.ref.Key], h)
+	if len(q.holds[h.ref.Key]) == 0 {
+		delete(q.holds, h.ref.Key)
+		delete(q.blocked, h.ref.Key)
+		q.poke()
+	}
+}
+
+// heldLocked returns until when row must wait for open handles; zero: not at
+// all. A change that only gives the version new attributes need not wait: the
+// readers are led to the new version (Successor).
+func (q *Queue) heldLocked(row *Row, now time.Time) time.Time {
+	var until time.Time
+	for h := range q.holds[row.Key] {
+		if row.Base.Same(h.ref) {
+			continue
+		}
+		if h.since.IsZero() {
+			h.since = now
+			if h.fill != nil {
+				go h.fill()
+			}
+		}
+		until = later(until, h.since.Add(q.o.HandleGrace))
+	}
+	if !until.After(now) {
+		return time.Time{}
+	}
+	return until
+}
+
+// Successor returns the version that holds the same bytes as ref and has taken
+// its place by our own doing; ok is false when there is none.
+func (q *Queue) Successor(ctx context.Context, ref object.Ref) (next object.Ref, ok bool) {
+	q.mu.Lock()
+	next, ok = q.successors[ref]
+	q.mu.Unlock()
+	if ok {
+		return next, true
+	}
+	row, err := q.Row(ref.Key)
+	if err != nil || row == nil || !row.Base.Same(ref) || len(row.Tags) == 0 {
+		return object.Ref{}, false
+	}
+	base, err := q.rebase(ctx, row)
+	return base, err == nil && !base.Same(ref)
+}
+
+func (q *Queue) succeedLocked(old, next object.Ref) {
+	if len(q.successors) > 10_000 {
+		clear(q.successors) // a reader that is not led on gets ESTALE
+	}
+	q.successors[old] = next
+}

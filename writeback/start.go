@@ -1,0 +1,196 @@
+package writeback
+
+import (
+	"errors"
+	"io/fs"
+	"time"
+
+	"github.com/ossmount/ossmount/cache"
+	"github.com/ossmount/ossmount/journal"
+)
+
+// takeUp brings journal and contents to what the crash table says (design.md
+// section 4), before anything is served. It asks OSS nothing.
+func (q *Queue) takeUp() error {
+	var fix []*Row
+	var doubts []string
+	top := uint64(0)
+	cut := q.j.Recovered().PowerCut
+	err := q.j.View(func(tx *journal.Tx) error {
+		top = tx.MaxContent()
+		for r, err := range tx.Rows("", "") {
+			if err != nil {
+				return err
+			}
+			if q.judge(r, cut) {
+				fix = append(fix, r)
+			}
+		}
+		for key := range tx.Doubts() {
+			doubts = append(doubts, key)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	q.c.Reserve(top) // H8
+	for len(fix) > 0 {
+		n := min(len(fix), 500)
+		_, err := q.j.Update(func(tx *journal.Tx) error {
+			for _, r := range fix[:n] {
+				if err := tx.PutRow(r); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		fix = fix[n:]
+	}
+	if err := q.takeUpDoubts(doubts); err != nil {
+		return err
+	}
+	if err := q.takeUpUploads(); err != nil {
+		return err
+	}
+	return q.takeUpContents()
+}
+
+// judge looks at a row found at start and reports whether it had to be
+// changed: a request of it may be under way still, its file may be written in
+// the middle, its bytes may be missing.
+func (q *Queue) judge(r *Row, cut bool) (changed bool) {
+	if r.Note != nil && !r.Note.Answered && r.Note.Lost == 0 && !q.o.rules.noR8 {
+		r.Note.Lost, changed = time.Now().UnixNano(), true
+	}
+	if r.Content == 0 || r.Parked != "" {
+		return changed
+	}
+	sign, err := q.c.Stat(r.Content)
+	if errors.Is(err, fs.ErrNotExist) {
+		r.Parked = damagedPrefix + "its bytes are missing from the cache directory"
+		return true
+	}
+	w, ok, werr := q.c.Witness(r.Content)
+	torn := err != nil || werr != nil ||
+		ok && w.State == cache.StateOpen ||
+		sign.Size != r.SignSize || sign.Mtime != r.SignMtime
+	if cut {
+		// Nothing but the journal was synced in order: it alone says whether
+		// the file was being written. Its time may be of any moment.
+		torn = r.Open || sign.Size != r.SignSize
+	}
+	switch {
+	case torn && !r.Interrupted:
+		r.Interrupted, r.Open = true, true
+		r.Size = sign.Size
+		return true
+	case !torn && r.Open:
+		r.Open = false // an fsync committed it, and nothing was written since
+		return true
+	}
+	return changed
+}
+
+// takeUpDoubts: whatever was flying has ended when the process did.
+func (q *Queue) takeUpDoubts(keys []string) error {
+	for _, key := range keys {
+		_, err := q.j.Update(func(tx *journal.Tx) error {
+			d, err := tx.Doubt(key)
+			if err != nil || d == nil || d.Flying == 0 {
+				return err
+			}
+			d.Flying, d.Since = 0, later(d.Since, time.Now())
+			return tx.PutDoubt(key, d)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// takeUpUploads turns uploads whose key has no row for them into debts (H26).
+func (q *Queue) takeUpUploads() error {
+	var keys []string
+	err := q.j.View(func(tx *journal.Tx) error {
+		for key, u := range tx.Uploads() {
+			row, err := tx.Row(key)
+			if err != nil {
+				return err
+			}
+			if row == nil || row.Kind != journal.Put || row.Content != u.Content || row.Base != u.Base {
+				keys = append(keys, key)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, key := range keys {
+		_, err := q.j.Update(func(tx *journal.Tx) error {
+			u, err := tx.Upload(key)
+			if err != nil || u == nil {
+				return err
+			}
+			return oweAbort(tx, key, u)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// takeUpContents sorts out the contents that nothing names: garbage, or
+// lost+found.
+func (q *Queue) takeUpContents() error {
+	last := q.j.Recovered().Last
+	if q.j.Recovered().PowerCut {
+		last = q.j.Recovered().Horizon
+	}
+	for n := range q.c.Numbers() {
+		named := false
+		if err := q.j.View(func(tx *journal.Tx) error { _, _, named = tx.Named(n); return nil }); err != nil {
+			return err
+		}
+		if named {
+			continue
+		}
+		if q.isGarbage(n, last) {
+			if err := q.c.Drop(n); err != nil {
+				return err
+			}
+			continue
+		}
+		q.log.Warn("found bytes that no file names: kept in lost+found", "content", n)
+		if err := q.c.Lose(n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// isGarbage reports that a content without a name is not worth keeping: the
+// journal has passed what its witness says, and it was not being written; or
+// it is a copy of what OSS holds.
+func (q *Queue) isGarbage(n uint64, last uint64) bool {
+	sign, err := q.c.Stat(n)
+	if err == nil && sign.Size == 0 {
+		return true
+	}
+	w, ok, err := q.c.Witness(n)
+	switch {
+	case err != nil || !ok:
+		return false
+	case w.State == cache.StateDead, w.State == cache.StateClean:
+		return true
+	case w.State == cache.StateOpen:
+		return false
+	}
+	return w.Seq <= last
+}

@@ -1,0 +1,268 @@
+package writeback
+
+import (
+	"context"
+	"fmt"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/ossmount/ossmount/journal"
+)
+
+// Status is what the engine tells of itself; it is also the JSON of
+// `ossmount status --json`.
+type Status struct {
+	Pending     int    `json:"pending"`
+	Bytes       int64  `json:"pending_bytes"`
+	Parked      int    `json:"parked"`
+	Interrupted int    `json:"interrupted"`
+	Debts       int    `json:"debts"`
+	Doubts      int    `json:"doubts"`
+	Oldest      int64  `json:"oldest_unpublished_close,omitempty"` // Unix nanoseconds
+	Away        string `json:"oss_away,omitempty"`                 // why OSS cannot be used
+	AwaySince   int64  `json:"oss_away_since,omitempty"`
+	Damaged     string `json:"damaged,omitempty"`
+
+	Uploading []Uploading `json:"uploading"`
+	Waiting   []Waiting   `json:"waiting"` // the first of the pending rows, with what they wait for
+	Kept      []Waiting   `json:"kept"`    // the first of the parked and interrupted ones
+	Stats     Stats       `json:"stats"`
+	Horizon   uint64      `json:"horizon"`
+	Last      uint64      `json:"last"`
+}
+
+// Uploading is one row under way.
+type Uploading struct {
+	Key   string `json:"key"`
+	Kind  string `json:"kind"`
+	Size  int64  `json:"size"`
+	Sent  int64  `json:"sent"`
+	Parts int64  `json:"parts,omitempty"`
+	Done  int64  `json:"parts_done,omitempty"`
+}
+
+// Waiting is one row at rest.
+type Waiting struct {
+	Key    string `json:"key"`
+	Kind   string `json:"kind"`
+	Size   int64  `json:"size"`
+	State  string `json:"state"`
+	Reason string `json:"reason,omitempty"`
+	Tries  int    `json:"tries,omitempty"`
+}
+
+// listed is how many rows of a kind a status names.
+const listed = 100
+
+// Status looks at the engine and the journal.
+func (q *Queue) Status() (Status, error) {
+	c := q.j.Counts()
+	s := Status{Pending: c.Pending, Bytes: c.Bytes, Parked: c.Parked, Interrupted: c.Interrupted,
+		Uploading: []Uploading{}, Waiting: []Waiting{}, Kept: []Waiting{}, Horizon: q.j.Horizon(), Last: q.j.Last()}
+	err := q.j.View(func(tx *journal.Tx) error {
+		seen := 0
+		for r, err := range tx.Rows("", "") {
+			if err != nil {
+				return err
+			}
+			if seen++; seen > 10*listed {
+				break // a look, not a walk over a million rows
+			}
+			w := Waiting{Key: r.Key, Kind: r.Kind.String(), Size: r.Size, State: "pending"}
+			switch {
+			case r.Parked != "":
+				w.State, w.Reason = "parked", r.Parked
+			case r.Interrupted:
+				w.State, w.Reason = "interrupted", "it was being written when the mount ended: close it again through the mount"
+			}
+			if w.State != "pending" && len(s.Kept) < listed {
+				s.Kept = append(s.Kept, w)
+			}
+			if w.State == "pending" && len(s.Waiting) < listed {
+				s.Waiting = append(s.Waiting, w)
+				if s.Oldest == 0 || r.Closed < s.Oldest {
+					s.Oldest = r.Closed
+				}
+			}
+		}
+		for range tx.Doubts() {
+			s.Doubts++
+		}
+		for _, err := range tx.Debts() {
+			if err != nil {
+				return err
+			}
+			s.Debts++
+		}
+		return nil
+	})
+	if err != nil {
+		return s, err
+	}
+	q.addRunning(&s)
+	return s, nil
+}
+
+func (q *Queue) addRunning(s *Status) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	s.Stats = q.stats
+	if q.health.away != nil {
+		s.Away, s.AwaySince = q.health.away.Error(), q.health.since.UnixNano()
+	}
+	if q.damaged != nil {
+		s.Damaged = q.damaged.Error()
+	}
+	rest := s.Waiting[:0]
+	for _, w := range s.Waiting {
+		if _, runs := q.running[w.Key]; runs {
+			continue
+		}
+		w.Reason = q.blocked[w.Key].why
+		if r := q.retries[w.Key]; r != nil {
+			w.Tries = r.n
+		}
+		rest = append(rest, w)
+	}
+	s.Waiting = rest
+	for _, t := range q.running {
+		u := Uploading{Key: t.row.Key, Kind: t.row.Kind.String(), Size: t.row.Size}
+		if p := t.upload.Load(); p != nil {
+			u.Parts, u.Done, u.Sent = p.parts.Load(), p.done.Load(), p.sent.Load()
+		}
+		s.Uploading = append(s.Uploading, u)
+	}
+	sort.Slice(s.Uploading, func(i, k int) bool { return s.Uploading[i].Key < s.Uploading[k].Key })
+}
+
+// State tells the state of one key as user.ossmount.state has it: clean,
+// pending, "uploading 3/12", "parked: reason", interrupted.
+func (q *Queue) State(key string) (string, error) {
+	row, err := q.Row(key)
+	switch {
+	case err != nil:
+		return "", err
+	case row == nil:
+		return "clean", nil
+	case row.Parked != "":
+		return "parked: " + row.Parked, nil
+	case row.Interrupted:
+		return "interrupted", nil
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	t := q.running[key]
+	if t == nil {
+		return "pending", nil
+	}
+	if p := t.upload.Load(); p != nil {
+		return fmt.Sprintf("uploading %d/%d", p.done.Load(), p.parts.Load()), nil
+	}
+	return "uploading", nil
+}
+
+// Left is what keeps a drain or wait from being over.
+type Left struct {
+	Pending int // rows that the engine will still carry
+	Stuck   int // parked and interrupted rows
+	Why     string
+}
+
+// Wait returns when no row of the file key, or beneath it if it ends in "/",
+// or of all if it is "", can be carried any further, or when ctx ends; Left is
+// zero when all is on OSS (H45).
+func (q *Queue) Wait(ctx context.Context, key string) (Left, error) {
+	for {
+		q.mu.Lock()
+		changed := q.changed
+		q.mu.Unlock()
+		left, err := q.left(key)
+		if err != nil || left.Pending == 0 {
+			return left, err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return left, nil
+		case <-q.work.Done():
+			return left, nil
+		}
+	}
+}
+
+func (q *Queue) left(key string) (left Left, err error) {
+	if key == "" {
+		c := q.j.Counts()
+		return Left{Pending: c.Pending, Stuck: c.Parked + c.Interrupted}, nil
+	}
+	err = q.j.View(func(tx *journal.Tx) error {
+		for r, err := range tx.Rows(key, "") {
+			if err != nil {
+				return err
+			}
+			if r.Key != key && !strings.HasSuffix(key, "/") {
+				continue
+			}
+			if r.Waiting() {
+				left.Pending++
+				return nil // one is enough to wait for
+			}
+			left.Stuck++
+			left.Why = r.Parked
+		}
+		return nil
+	})
+	return left, err
+}
+
+// debtGrace is how long a drain gives to debts.
+const debtGrace = 5 * time.Second
+
+// Drain carries everything at once, without the write-back delay, and returns
+// when nothing is left that can be carried, or when ctx ends. Debts get a few
+// seconds more, but keep nobody (H45).
+func (q *Queue) Drain(ctx context.Context) (Left, error) {
+	q.setDraining(true)
+	defer q.setDraining(false)
+	left, err := q.Wait(ctx, "")
+	if err != nil || left.Pending > 0 {
+		return left, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, debtGrace)
+	defer cancel()
+	nudge(q.pay)
+	for ctx.Err() == nil && q.owes() {
+		q.mu.Lock()
+		changed := q.changed
+		q.mu.Unlock()
+		if !q.owes() {
+			break
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+		case <-q.work.Done():
+			return left, nil
+		}
+	}
+	return left, nil
+}
+
+func (q *Queue) setDraining(on bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.draining = on
+	q.poke()
+}
+
+func (q *Queue) owes() (yes bool) {
+	_ = q.j.View(func(tx *journal.Tx) error {
+		for range tx.Debts() {
+			yes = true
+			break
+		}
+		return nil
+	})
+	return yes
+}
