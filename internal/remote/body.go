@@ -1,0 +1,103 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"hash/crc64"
+	"io"
+	"sync"
+
+	"github.com/aliyun/aliyun-oss-go-sdk/oss"
+	"golang.org/x/time/rate"
+)
+
+var crcTable = crc64.MakeTable(crc64.ECMA)
+
+// CombineCRC returns the CRC64 of two pieces joined, from that of each and
+// the length of the second in bytes.
+func CombineCRC(a, b uint64, lenB int64) uint64 { return oss.CRC64Combine(a, b, uint64(lenB)) }
+
+var errSealed = errors.New("the call has returned")
+
+// body is the body of one request: size bytes of from, hashed as they go and
+// held back to the rate limit. net/http may still read it, on a goroutine of
+// its own, when the answer is there already; after seal it gets nothing more,
+// so the caller may do with its reader what it likes, and how much was handed
+// over is settled.
+type body struct {
+	ctx   context.Context
+	size  int64
+	limit *rate.Limiter // nil: unlimited
+
+	mu     sync.Mutex
+	from   io.Reader
+	sent   int64
+	crc    uint64
+	err    error // of from
+	sealed bool
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	if b.limit != nil && len(p) > 0 {
+		// Wait for what will be read at most, before the lock is taken:
+		// seal must not wait for the limiter.
+		n := min(int64(len(p)), int64(b.limit.Burst()), b.left())
+		if err := b.limit.WaitN(b.ctx, int(n)); err != nil {
+			return 0, err
+		}
+		if n > 0 {
+			p = p[:n]
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.sealed {
+		return 0, errSealed
+	}
+	if b.err != nil {
+		return 0, b.err
+	}
+	left := b.size - b.sent
+	if left == 0 {
+		return 0, io.EOF
+	}
+	if int64(len(p)) > left {
+		p = p[:left]
+	}
+	n, err := b.from.Read(p)
+	b.crc = crc64.Update(b.crc, crcTable, p[:n])
+	b.sent += int64(n)
+	switch {
+	case b.sent == b.size:
+		err = nil // an error behind the last byte that counts is none of ours
+	case err == io.EOF:
+		err = io.ErrUnexpectedEOF
+	}
+	b.err = err
+	return n, err
+}
+
+// Close is for net/http; the reader belongs to the caller.
+func (b *body) Close() error { return nil }
+
+func (b *body) left() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.size - b.sent
+}
+
+// seal ends the reading and says what was read: whether all was handed to
+// the transport, its CRC64, and the error of the caller's reader, if any.
+func (b *body) seal() (whole bool, crc uint64, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.sealed = true
+	return b.sent == b.size, b.crc, b.err
+}
+
+// newLimiter allows perSecond bytes and short bursts of an eighth of that, so
+// that one body does not make the others wait long.
+func newLimiter(perSecond int64) *rate.Limiter {
+	burst := min(max(perSecond/8, 4<<10), 256<<10)
+	return rate.NewLimiter(rate.Limit(perSecond), int(burst))
+}

@@ -1,0 +1,170 @@
+package remote
+
+import (
+	"bytes"
+	"context"
+	"crypto/md5"
+	"encoding/base64"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/ossmount/ossmount/internal/object"
+)
+
+// The operations, by the names that OSS gives them.
+const (
+	opHead       = "HeadObject"
+	opGet        = "GetObject"
+	opPut        = "PutObject"
+	opCopy       = "CopyObject"
+	opDelete     = "DeleteObject"
+	opDeleteMany = "DeleteMultipleObjects"
+	opList       = "ListObjectsV2"
+	opInitiate   = "InitiateMultipartUpload"
+	opPart       = "UploadPart"
+	opPartCopy   = "UploadPartCopy"
+	opComplete   = "CompleteMultipartUpload"
+	opAbort      = "AbortMultipartUpload"
+	opParts      = "ListParts"
+	opUploads    = "ListMultipartUploads"
+)
+
+// call is one request to be made.
+type call struct {
+	op, method string
+	key        string // empty: of the bucket
+	ofBucket   bool   // no key is meant; guards an empty key from becoming a request on the bucket
+	query      map[string]any
+	header     map[string]string
+	body       io.Reader // nil: none
+	size       int64
+	accept     []int // statuses of success; default 200
+}
+
+// answer is a success.
+type answer struct {
+	status int
+	header http.Header
+	body   io.ReadCloser
+	asked  time.Time
+	crc    uint64 // of the body that was sent
+}
+
+// stream makes the request and returns its answer with the body unread; the
+// caller closes it.
+func (c *Client) stream(ctx context.Context, r call) (*answer, error) {
+	if r.key == "" && !r.ofBucket {
+		return nil, refuse(r.op, r.key, "an object needs a key")
+	}
+	for name, value := range r.header {
+		if !validHeader(name, value) {
+			return nil, refuse(r.op, r.key, "header "+name+" cannot be sent: a control character in it")
+		}
+	}
+	x := &exchange{head: c.headerTimeout(r.op), length: r.size}
+	if r.body != nil && r.size > 0 {
+		x.body = &body{ctx: ctx, from: r.body, size: r.size, limit: c.limit}
+	}
+	start := time.Now()
+	resp, err := c.conn.DoWithContext(context.WithValue(ctx, exchangeKey{}, x),
+		r.method, c.opts.Bucket, r.key, r.query, r.header, nil, 0, nil)
+	a := &answer{status: x.status, header: x.header, asked: start}
+	whole := true
+	var bodyErr error
+	if x.body != nil {
+		whole, a.crc, bodyErr = x.body.seal()
+	}
+	if err == nil {
+		a.body = resp.Body
+		err = unexpected(r, x.status, whole)
+	}
+	if err != nil {
+		if a.body != nil {
+			a.body.Close()
+		}
+		err = c.failure(ctx, r, x, whole, bodyErr, err)
+	}
+	c.log(ctx, r, x.status, r.size, start, err)
+	return a, err
+}
+
+// do is stream for the answers that have no body or one that is of no
+// interest; the body is read to its end so that the connection can be used
+// again, and an error in that changes nothing.
+func (c *Client) do(ctx context.Context, r call) (*answer, error) {
+	a, err := c.stream(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	_, _ = io.Copy(io.Discard, io.LimitReader(a.body, maxErrorBody))
+	a.body.Close()
+	return a, nil
+}
+
+// doXML is do for the answers whose body counts; it is decoded into out.
+func (c *Client) doXML(ctx context.Context, r call, out any) (*answer, error) {
+	a, err := c.stream(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	data, err := io.ReadAll(io.LimitReader(a.body, maxXML))
+	a.body.Close()
+	if err != nil {
+		return nil, &object.Error{Op: r.op, Key: r.key, Kind: object.Again, Status: a.status, Err: cause(err)}
+	}
+	if err := decodeXML(data, out); err != nil {
+		return nil, c.badXML(r, a, data, err)
+	}
+	return a, nil
+}
+
+// maxXML bounds an answer: a page of 1000 keys of 1023 escaped bytes each is
+// below 4 MiB.
+const maxXML = 32 << 20
+
+var errBroken = errors.New("answered before the whole body was sent")
+
+// unexpected checks the status of what the SDK takes for a success.
+func unexpected(r call, status int, whole bool) error {
+	if !whole {
+		return errBroken
+	}
+	if len(r.accept) == 0 && status == http.StatusOK {
+		return nil
+	}
+	for _, s := range r.accept {
+		if s == status {
+			return nil
+		}
+	}
+	return errors.New("unexpected status " + http.StatusText(status))
+}
+
+// withXML gives r an XML body.
+func (r call) withXML(data []byte) call {
+	r.body, r.size = bytes.NewReader(data), int64(len(data))
+	sum := md5.Sum(data)
+	if r.header == nil {
+		r.header = map[string]string{}
+	}
+	r.header["Content-Md5"] = base64.StdEncoding.EncodeToString(sum[:])
+	return r
+}
+
+// log writes the one line of a request.
+func (c *Client) log(ctx context.Context, r call, status int, bytes int64, start time.Time, err error) {
+	if !c.opts.Log.Enabled(ctx, slog.LevelDebug) {
+		return
+	}
+	attrs := []slog.Attr{
+		slog.String("op", r.op), slog.String("key", r.key), slog.Int("status", status),
+		slog.Int64("bytes", bytes), slog.Duration("took", time.Since(start)),
+	}
+	if err != nil {
+		attrs = append(attrs, slog.String("err", err.Error()))
+	}
+	c.opts.Log.LogAttrs(ctx, slog.LevelDebug, "oss", attrs...)
+}
