@@ -1,0 +1,299 @@
+package fs
+
+import (
+	"context"
+	"syscall"
+	"unicode/utf8"
+
+	gofs "github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"github.com/ossmount/ossmount/internal/object"
+	"github.com/ossmount/ossmount/writeback"
+)
+
+// maxKey is the longest key that OSS takes, in bytes.
+const maxKey = 1023
+
+// allowed refuses a name that OSS would refuse, at the call that makes it.
+func allowed(key string) error {
+	switch {
+	case !utf8.ValidString(key):
+		return fail(syscall.EILSEQ)
+	case len(key) > maxKey:
+		return fail(syscall.ENAMETOOLONG)
+	case key[0] == '/' || key[0] == '\\':
+		return fail(syscall.EINVAL)
+	}
+	return nil
+}
+
+// absent resolves a name that is about to be made and returns the answer for
+// its Expected and Known; EEXIST if it is there.
+func (n *node) absent(ctx context.Context, dir, name string) (known bool, err error) {
+	if have := n.GetChild(name); have != nil {
+		if c, ok := have.Operations().(*node); ok && !c.isGone() && c.openFile() != nil {
+			return false, fail(syscall.EEXIST)
+		}
+	}
+	_, err = n.fs.overlay.lookup(ctx, dir, name)
+	switch {
+	case err == nil:
+		return false, fail(syscall.EEXIST)
+	case n.fs.errno("lookup", err) != syscall.ENOENT:
+		return false, err
+	}
+	return n.fs.overlay.sure(dir), nil
+}
+
+// sure reports whether what is known of the directory is OSS's own word.
+func (o *overlay) sure(dir string) bool {
+	l, _, _ := o.cached(dir)
+	return l == nil || !l.stale
+}
+
+func (n *node) caller(ctx context.Context) (uid, gid uint32) {
+	if c, ok := fuse.FromContext(ctx); ok {
+		return c.Uid, c.Gid
+	}
+	return n.fs.o.UID, n.fs.o.GID
+}
+
+// make makes a name of which nothing but its row is needed: a directory, a
+// symlink, a special file.
+func (n *node) make(ctx context.Context, op, name string, r *writeback.Row, out *fuse.EntryOut) (*gofs.Inode, syscall.Errno) {
+	ctx, cancel := n.fs.patient(ctx)
+	defer cancel()
+	if n.fs.o.ReadOnly {
+		return nil, syscall.EROFS
+	}
+	dir := n.key()
+	key := dir + name
+	isDir := r.Attr.Mode&object.TypeMask == object.TypeDir
+	if isDir {
+		key += "/"
+	}
+	if err := allowed(key); err != nil {
+		return nil, n.fs.errno(op, err)
+	}
+	known, err := n.absent(ctx, dir, name)
+	if err != nil {
+		return nil, n.fs.errno(op, err)
+	}
+	r.Attr.UID, r.Attr.GID = n.caller(ctx)
+	r.Attr.Mtime = now()
+	r.Known = known
+	err = n.fs.commit(func(c *writeback.Change) error {
+		r.Key = n.keyLocked() + name
+		if isDir {
+			r.Key += "/"
+		}
+		return c.Put(r)
+	})
+	if err != nil {
+		return nil, n.fs.errno(op, err)
+	}
+	if isDir && known {
+		n.fs.overlay.born(r.Key)
+	}
+	return n.child(ctx, name, &entry{key: r.Key, dir: isDir, attr: r.Attr, size: r.Size, row: r}, out), 0
+}
+
+// commit runs a change whose keys are places of nodes: the tree stands still.
+func (f *FS) commit(change func(c *writeback.Change) error) error {
+	f.tree.RLock()
+	defer f.tree.RUnlock()
+	_, err := f.q.Change(change)
+	return err
+}
+
+// Mkdir implements mkdir.
+func (n *node) Mkdir(ctx context.Context, name string, mode uint32, out *fuse.EntryOut) (*gofs.Inode, syscall.Errno) {
+	return n.make(ctx, "mkdir", name, &writeback.Row{Attr: object.Attr{Mode: mode&^object.TypeMask | object.TypeDir}}, out)
+}
+
+// Mknod makes regular files, FIFOs and sockets: empty objects whose mode says
+// so, as ossfs 1.x has them.
+func (n *node) Mknod(ctx context.Context, name string, mode, dev uint32, out *fuse.EntryOut) (*gofs.Inode, syscall.Errno) {
+	switch mode & object.TypeMask {
+	case syscall.S_IFREG, syscall.S_IFIFO, syscall.S_IFSOCK:
+	case 0:
+		mode |= object.TypeFile
+	default:
+		return nil, syscall.EPERM
+	}
+	return n.make(ctx, "mknod", name, &writeback.Row{Attr: object.Attr{Mode: mode}}, out)
+}
+
+// Symlink makes a symlink: its target is its content.
+func (n *node) Symlink(ctx context.Context, target, name string, out *fuse.EntryOut) (*gofs.Inode, syscall.Errno) {
+	if !utf8.ValidString(target) {
+		return nil, syscall.EILSEQ
+	}
+	r := &writeback.Row{Text: target, Size: int64(len(target)), Attr: object.Attr{Mode: object.TypeLink | 0o777}}
+	return n.make(ctx, "symlink", name, r, out)
+}
+
+// Link: OSS has no second name for an object.
+func (n *node) Link(context.Context, gofs.InodeEmbedder, string, *fuse.EntryOut) (*gofs.Inode, syscall.Errno) {
+	return nil, syscall.EPERM
+}
+
+// Readlink implements readlink.
+func (n *node) Readlink(ctx context.Context) ([]byte, syscall.Errno) {
+	ctx, cancel := n.fs.patient(ctx)
+	defer cancel()
+	e, err := n.entry(ctx)
+	if err != nil {
+		return nil, n.fs.errno("readlink", err)
+	}
+	if e.row != nil && e.row.Base.IsZero() && e.row.Content == 0 {
+		return []byte(e.row.Text), 0
+	}
+	b, err := n.fs.small(ctx, e)
+	return b, n.fs.errno("readlink", err)
+}
+
+// Unlink implements unlink.
+func (n *node) Unlink(ctx context.Context, name string) syscall.Errno {
+	return n.remove(ctx, "unlink", name, false)
+}
+
+// Rmdir implements rmdir.
+func (n *node) Rmdir(ctx context.Context, name string) syscall.Errno {
+	return n.remove(ctx, "rmdir", name, true)
+}
+
+func (n *node) remove(ctx context.Context, op, name string, dir bool) syscall.Errno {
+	ctx, cancel := n.fs.patient(ctx)
+	defer cancel()
+	if n.fs.o.ReadOnly {
+		return syscall.EROFS
+	}
+	e, err := n.named(ctx, name)
+	switch {
+	case err != nil:
+		return n.fs.errno(op, err)
+	case dir && !e.dir:
+		return syscall.ENOTDIR
+	case !dir && e.dir:
+		return syscall.EISDIR
+	}
+	if dir {
+		empty, err := n.fs.overlay.empty(ctx, e.key)
+		if err != nil {
+			return n.fs.errno(op, err)
+		}
+		if !empty {
+			return syscall.ENOTEMPTY
+		}
+	}
+	last, err := n.lastName(ctx, name)
+	if err != nil {
+		return n.fs.errno(op, err)
+	}
+	return n.fs.errno(op, n.removeNow(name, e, last))
+}
+
+// removeNow commits the removal of name and takes its node out of the tree.
+func (n *node) removeNow(name string, e *entry, last *writeback.Row) error {
+	child := n.childNode(name)
+	n.fs.tree.Lock()
+	defer n.fs.tree.Unlock()
+	_, err := n.fs.q.Change(func(c *writeback.Change) error {
+		key := n.keyLocked() + name
+		if e.dir {
+			key += "/"
+		}
+		if last != nil {
+			last.Key = n.keyLocked()
+			if err := c.Put(last); err != nil {
+				return err
+			}
+		}
+		return c.Delete(key, e.ref, e.known)
+	})
+	if err != nil {
+		return err
+	}
+	if child != nil {
+		n.fs.goneLocked(child)
+	}
+	return nil
+}
+
+func (n *node) childNode(name string) *node {
+	if have := n.GetChild(name); have != nil {
+		if c, ok := have.Operations().(*node); ok {
+			return c
+		}
+	}
+	return nil
+}
+
+// goneLocked takes a node out of the tree; FS.tree is held for writing.
+func (f *FS) goneLocked(c *node) {
+	c.gone = true
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.fresh, c)
+}
+
+// named resolves a name that is about to be removed or moved: a file that is
+// open and was never flushed has no row, and is there all the same.
+func (n *node) named(ctx context.Context, name string) (*entry, error) {
+	if c := n.childNode(name); c != nil && !c.isGone() {
+		if x := c.openFile(); x != nil {
+			return x.asEntry(c.key()), nil
+		}
+	}
+	return n.fs.overlay.lookup(ctx, n.key(), name)
+}
+
+// lastName returns the row that keeps the directory n in being when its last
+// name, name, goes, or nil if it needs none: a directory that OSS knows only by
+// its names' prefix stays one.
+func (n *node) lastName(ctx context.Context, name string) (*writeback.Row, error) {
+	if n.parent == nil {
+		return nil, nil
+	}
+	key := n.key()
+	if row, err := n.fs.q.Row(key); err != nil || row != nil {
+		return nil, err
+	}
+	info, err := n.fs.overlay.marker(ctx, key)
+	if err != nil || info != nil {
+		return nil, err
+	}
+	s, err := n.fs.overlay.stream(ctx, key, n.fs.freshIn(key))
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
+	for {
+		other, ok, err := s.next(ctx)
+		if err != nil || ok && other.name != name {
+			return nil, err
+		}
+		if !ok {
+			break
+		}
+	}
+	return &writeback.Row{Attr: n.fs.overlay.defaults(true, n.fs.born), Known: true}, nil
+}
+
+// freshIn returns the names in the directory key of files that no row names
+// yet.
+func (f *FS) freshIn(key string) []string {
+	f.tree.RLock()
+	defer f.tree.RUnlock()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var out []string
+	for c := range f.fresh {
+		if c.parent != nil && !c.gone && c.parent.keyLocked() == key {
+			out = append(out, c.name)
+		}
+	}
+	return out
+}

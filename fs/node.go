@@ -1,0 +1,245 @@
+package fs
+
+import (
+	"context"
+	"hash/fnv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	gofs "github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"github.com/ossmount/ossmount/internal/object"
+)
+
+// node is an inode: a file, a directory or a symlink.
+type node struct {
+	gofs.Inode
+	fs  *FS
+	dir bool
+
+	// Its place, under FS.tree.
+	parent *node // nil: the root
+	name   string
+	gone   bool // removed; open handles live on
+
+	mu   sync.Mutex
+	file *file // while it is open
+}
+
+var (
+	_ gofs.NodeLookuper       = (*node)(nil)
+	_ gofs.NodeGetattrer      = (*node)(nil)
+	_ gofs.NodeSetattrer      = (*node)(nil)
+	_ gofs.NodeOpendirHandler = (*node)(nil)
+	_ gofs.NodeMkdirer        = (*node)(nil)
+	_ gofs.NodeMknoder        = (*node)(nil)
+	_ gofs.NodeSymlinker      = (*node)(nil)
+	_ gofs.NodeLinker         = (*node)(nil)
+	_ gofs.NodeReadlinker     = (*node)(nil)
+	_ gofs.NodeCreater        = (*node)(nil)
+	_ gofs.NodeOpener         = (*node)(nil)
+	_ gofs.NodeUnlinker       = (*node)(nil)
+	_ gofs.NodeRmdirer        = (*node)(nil)
+	_ gofs.NodeRenamer        = (*node)(nil)
+	_ gofs.NodeStatfser       = (*node)(nil)
+	_ gofs.NodeGetxattrer     = (*node)(nil)
+	_ gofs.NodeListxattrer    = (*node)(nil)
+	_ gofs.NodeSetxattrer     = (*node)(nil)
+	_ gofs.NodeRemovexattrer  = (*node)(nil)
+	_ gofs.NodeOnForgetter    = (*node)(nil)
+	_ gofs.NodeFsyncer        = (*node)(nil)
+)
+
+// keyLocked returns the node's key; FS.tree is held.
+func (n *node) keyLocked() string {
+	if n.parent == nil {
+		return n.fs.o.Prefix
+	}
+	var parts []string
+	for at := n; at.parent != nil; at = at.parent {
+		parts = append(parts, at.name)
+	}
+	var b strings.Builder
+	b.WriteString(n.fs.o.Prefix)
+	for i := len(parts) - 1; i >= 0; i-- {
+		b.WriteString(parts[i])
+		if i > 0 || n.dir {
+			b.WriteByte('/')
+		}
+	}
+	return b.String()
+}
+
+// place returns the key of the node's directory and its name there; ok is
+// false for the root and for what is gone.
+func (n *node) place() (dir, name string, ok bool) {
+	n.fs.tree.RLock()
+	defer n.fs.tree.RUnlock()
+	if n.parent == nil || n.gone {
+		return "", "", false
+	}
+	return n.parent.keyLocked(), n.name, true
+}
+
+func (n *node) key() string {
+	n.fs.tree.RLock()
+	defer n.fs.tree.RUnlock()
+	return n.keyLocked()
+}
+
+// openFile returns the node's file while it is open, else nil.
+func (n *node) openFile() *file {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.file
+}
+
+// entry resolves the node.
+func (n *node) entry(ctx context.Context) (*entry, error) {
+	if n.parent == nil && n.fs.root == n {
+		return n.fs.rootEntry(ctx)
+	}
+	dir, name, ok := n.place()
+	if !ok {
+		return nil, fail(syscall.ENOENT)
+	}
+	return n.fs.overlay.lookup(ctx, dir, name)
+}
+
+func (f *FS) rootEntry(ctx context.Context) (*entry, error) {
+	if f.o.Prefix == "" {
+		return &entry{dir: true, attr: f.overlay.defaults(true, f.born)}, nil
+	}
+	e, err := f.overlay.ofRoot(ctx)
+	if err != nil {
+		return &entry{key: f.o.Prefix, dir: true, attr: f.overlay.defaults(true, f.born)}, nil
+	}
+	return e, nil
+}
+
+// child returns the inode of what e says about name in n.
+func (n *node) child(ctx context.Context, name string, e *entry, out *fuse.EntryOut) *gofs.Inode {
+	mode := e.attr.Mode & object.TypeMask
+	if e.dir {
+		mode = object.TypeDir
+	}
+	if have := n.GetChild(name); have != nil && have.Mode() == mode {
+		if c, ok := have.Operations().(*node); ok && !c.isGone() {
+			c.fill(e, &out.Attr)
+			return have
+		}
+	}
+	c := &node{fs: n.fs, dir: e.dir, parent: n, name: name}
+	ino := n.fs.newIno(c, e.key)
+	c.fill(e, &out.Attr)
+	out.Attr.Ino = ino
+	return n.NewInode(ctx, c, gofs.StableAttr{Mode: mode, Ino: ino})
+}
+
+func (n *node) isGone() bool {
+	n.fs.tree.RLock()
+	defer n.fs.tree.RUnlock()
+	return n.gone
+}
+
+// newIno draws an inode number for c: the hash of its key, so that it is the
+// same after a remount, unless a live node has that one already.
+func (f *FS) newIno(c *node, key string) uint64 {
+	h := fnv.New64a()
+	h.Write([]byte(key))
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for ino := h.Sum64(); ; ino++ {
+		ino &= 1<<63 - 1 // above are go-fuse's own
+		if ino <= 1 || f.inos[ino] != nil {
+			continue
+		}
+		f.inos[ino] = c
+		return ino
+	}
+}
+
+// OnForget gives the number back.
+func (n *node) OnForget() {
+	n.fs.mu.Lock()
+	defer n.fs.mu.Unlock()
+	if ino := n.StableAttr().Ino; n.fs.inos[ino] == n {
+		delete(n.fs.inos, ino)
+	}
+}
+
+// Lookup implements lookup(name).
+func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*gofs.Inode, syscall.Errno) {
+	if have := n.GetChild(name); have != nil {
+		if c, ok := have.Operations().(*node); ok && !c.isGone() {
+			if x := c.openFile(); x != nil { // its file knows better than any listing
+				x.fillAttr(&out.Attr)
+				return have, 0
+			}
+		}
+	}
+	ctx, cancel := n.fs.patient(ctx)
+	defer cancel()
+	e, err := n.fs.overlay.lookup(ctx, n.key(), name)
+	if err != nil {
+		return nil, n.fs.errno("lookup", err)
+	}
+	return n.child(ctx, name, e, out), 0
+}
+
+// Getattr implements stat.
+func (n *node) Getattr(ctx context.Context, _ gofs.FileHandle, out *fuse.AttrOut) syscall.Errno {
+	if x := n.openFile(); x != nil {
+		x.fillAttr(&out.Attr)
+		return 0
+	}
+	ctx, cancel := n.fs.patient(ctx)
+	defer cancel()
+	e, err := n.entry(ctx)
+	if err != nil {
+		return n.fs.errno("getattr", err)
+	}
+	if e.dir != n.dir {
+		return syscall.ESTALE
+	}
+	n.fill(e, &out.Attr)
+	return 0
+}
+
+func (n *node) fill(e *entry, out *fuse.Attr) {
+	fillAttr(out, e.attr, e.size)
+	if e.dir {
+		out.Mode = out.Mode&^object.TypeMask | object.TypeDir
+	}
+	out.Ino = n.StableAttr().Ino
+}
+
+func fillAttr(out *fuse.Attr, a object.Attr, size int64) {
+	out.Mode = a.Mode
+	out.Uid, out.Gid = a.UID, a.GID
+	out.Size = uint64(size)
+	out.Blocks = uint64(size+511) / 512
+	out.Blksize = 4096
+	out.Nlink = 1
+	t := time.Unix(0, a.Mtime)
+	out.SetTimes(&t, &t, &t)
+}
+
+// Statfs shows the cache's real room: that is what a writer can fill.
+func (n *node) Statfs(ctx context.Context, out *fuse.StatfsOut) syscall.Errno {
+	u, err := n.fs.c.Usage()
+	if err != nil {
+		return n.fs.errno("statfs", err)
+	}
+	const block = 4096
+	out.Bsize, out.Frsize = block, block
+	out.Blocks = uint64(u.Total) / block
+	out.Bfree = uint64(u.Free) / block
+	out.Bavail = out.Bfree
+	out.Files, out.Ffree = u.Files, u.FilesFree
+	out.NameLen = 255
+	return 0
+}

@@ -1,0 +1,373 @@
+package fs
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"syscall"
+
+	gofs "github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"github.com/ossmount/ossmount/internal/object"
+	"github.com/ossmount/ossmount/writeback"
+)
+
+func isEOF(err error) bool { return errors.Is(err, io.EOF) }
+
+func writes(flags uint32) bool { return flags&syscall.O_ACCMODE != syscall.O_RDONLY }
+
+// handle is one open of a file.
+type handle struct {
+	x      *file
+	writes bool
+}
+
+var (
+	_ gofs.FileReader    = (*handle)(nil)
+	_ gofs.FileWriter    = (*handle)(nil)
+	_ gofs.FileFlusher   = (*handle)(nil)
+	_ gofs.FileFsyncer   = (*handle)(nil)
+	_ gofs.FileReleaser  = (*handle)(nil)
+	_ gofs.FileAllocater = (*handle)(nil)
+	_ gofs.FileLseeker   = (*handle)(nil)
+)
+
+// Create implements open with O_CREAT of a name that is not there. It is no
+// change of the namespace until the first flush.
+func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out *fuse.EntryOut) (*gofs.Inode, gofs.FileHandle, uint32, syscall.Errno) {
+	ctx, cancel := n.fs.patient(ctx)
+	defer cancel()
+	if err := n.fs.mayOpen(true); err != nil {
+		return nil, nil, 0, n.fs.errno("create", err)
+	}
+	dir := n.key()
+	if err := allowed(dir + name); err != nil {
+		return nil, nil, 0, n.fs.errno("create", err)
+	}
+	known, err := n.absent(ctx, dir, name)
+	if err != nil {
+		return nil, nil, 0, n.fs.errno("create", err)
+	}
+	content, err := n.fs.create()
+	if err != nil {
+		return nil, nil, 0, n.fs.errno("create", err)
+	}
+	uid, gid := n.caller(ctx)
+	e := &entry{key: dir + name, attr: object.Attr{Mode: mode&^object.TypeMask | object.TypeFile, UID: uid, GID: gid, Mtime: now()}}
+	inode := n.child(ctx, name, e, out)
+	c := inode.Operations().(*node)
+	x := &file{n: c, fs: n.fs, content: content, attr: e.attr, known: known,
+		handles: 1, writers: 1} // also where the handle only reads: its close makes the name
+	n.fs.q.OpenForWrite(content.Number())
+	c.setFile(x)
+	return inode, &handle{x: x, writes: true}, 0, 0
+}
+
+// setFile makes x the open file of a new node, which no row names yet.
+func (n *node) setFile(x *file) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.file = x
+	n.fs.mu.Lock()
+	defer n.fs.mu.Unlock()
+	n.fs.opened[x] = struct{}{}
+	n.fs.fresh[n] = struct{}{}
+}
+
+// mayOpen refuses opens when the mount is ending, or the cache disk has failed.
+func (f *FS) mayOpen(write bool) error {
+	f.mu.Lock()
+	closed := f.closed
+	f.mu.Unlock()
+	switch {
+	case closed:
+		return fail(syscall.ESHUTDOWN)
+	case write && f.o.ReadOnly:
+		return fail(syscall.EROFS)
+	case write && f.q.Damaged() != nil:
+		return fail(syscall.EROFS)
+	}
+	return nil
+}
+
+// Open implements open.
+func (n *node) Open(ctx context.Context, flags uint32) (gofs.FileHandle, uint32, syscall.Errno) {
+	ctx, cancel := n.fs.patient(ctx)
+	defer cancel()
+	if err := n.fs.mayOpen(writes(flags)); err != nil {
+		return nil, 0, n.fs.errno("open", err)
+	}
+	h, err := n.open(ctx, writes(flags), flags&syscall.O_TRUNC != 0)
+	if err != nil {
+		return nil, 0, n.fs.errno("open", err)
+	}
+	return h, 0, 0
+}
+
+func (n *node) open(ctx context.Context, write, trunc bool) (*handle, error) {
+	for {
+		if h := n.share(write); h != nil {
+			if trunc {
+				if err := h.x.truncate(ctx, 0); err != nil { // that very content (H14)
+					h.Release(ctx)
+					return nil, err
+				}
+			}
+			return h, nil
+		}
+		x, err := n.prepare(ctx, write, trunc)
+		if err != nil {
+			return nil, err
+		}
+		if n.install(x) {
+			return &handle{x: x, writes: write}, nil
+		}
+		x.handles, x.writers = 0, 0
+		x.end(write) // somebody else was faster
+	}
+}
+
+// share opens the node's file once more, if it is open.
+func (n *node) share(write bool) *handle {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	x := n.file
+	if x == nil || !x.again(write) {
+		return nil
+	}
+	return &handle{x: x, writes: write}
+}
+
+// again counts one more handle; false: the last one has just gone.
+func (x *file) again(write bool) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.handles == 0 {
+		return false
+	}
+	x.handles++
+	if write {
+		x.writers++
+		if x.content != nil {
+			x.fs.q.OpenForWrite(x.content.Number())
+		}
+	}
+	return true
+}
+
+func (n *node) install(x *file) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.file != nil {
+		return false
+	}
+	n.file = x
+	n.fs.mu.Lock()
+	defer n.fs.mu.Unlock()
+	n.fs.opened[x] = struct{}{}
+	return true
+}
+
+// prepare finds the bytes of a file that is not open. A content that has just
+// been dropped means that the row has moved on meanwhile.
+func (n *node) prepare(ctx context.Context, write, trunc bool) (x *file, err error) {
+	for range 3 {
+		if x, err = n.tryPrepare(ctx, write, trunc); !errors.Is(err, os.ErrNotExist) {
+			break
+		}
+	}
+	return x, err
+}
+
+func (n *node) tryPrepare(ctx context.Context, write, trunc bool) (*file, error) {
+	e, err := n.entry(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if e.dir {
+		return nil, fail(syscall.EISDIR)
+	}
+	x := &file{n: n, fs: n.fs, size: e.size, attr: e.attr, headers: e.headers, meta: e.meta,
+		expected: e.ref, known: e.known, named: true, vouched: true, handles: 1}
+	if write {
+		x.writers = 1
+	}
+	if trunc {
+		y, err := n.fs.create()
+		if err != nil {
+			return nil, err
+		}
+		x.content, x.size, x.named, x.vouched, x.changed = y, 0, false, false, true
+		x.attr.Mtime = now()
+	} else if err := x.find(ctx, e); err != nil {
+		return nil, err
+	}
+	if write && x.content != nil {
+		n.fs.q.OpenForWrite(x.content.Number())
+	}
+	return x, nil
+}
+
+// find sets where the file's bytes are.
+func (x *file) find(ctx context.Context, e *entry) (err error) {
+	ref := e.ref
+	if e.row != nil {
+		x.rowIsOpen = e.row.Open
+		switch {
+		case e.row.Content != 0:
+			x.content, err = x.fs.c.Open(e.row.Content)
+			return err
+		case e.row.Base.IsZero():
+			return x.fromText(e.row)
+		}
+		ref = e.row.Base
+	}
+	n, err := x.fs.q.CleanCopy(ref)
+	if err != nil {
+		return err
+	}
+	if n != 0 {
+		if x.content, err = x.fs.c.Open(n); err == nil {
+			return nil
+		}
+	}
+	x.remote, err = x.fs.sparse(ref, e.size)
+	return err
+}
+
+// fromText gives an empty special or regular file, whose bytes stand in its
+// row, a content.
+func (x *file) fromText(r *writeback.Row) error {
+	y, err := x.fs.create()
+	if err != nil {
+		return err
+	}
+	if _, err := y.WriteAt([]byte(r.Text), 0); err != nil {
+		return err
+	}
+	x.content, x.vouched = y, false
+	return nil
+}
+
+// Read implements read.
+func (h *handle) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
+	n, err := h.x.read(ctx, dest, off)
+	if err != nil {
+		return nil, h.x.fs.errno("read", err)
+	}
+	return fuse.ReadResultData(dest[:n]), 0
+}
+
+// Write implements write.
+func (h *handle) Write(ctx context.Context, data []byte, off int64) (uint32, syscall.Errno) {
+	n, err := h.x.write(context.WithoutCancel(ctx), data, off)
+	return uint32(n), h.x.fs.errno("write", err)
+}
+
+// Flush is each close of each descriptor: the row is there before it returns,
+// and an error reaches the application.
+func (h *handle) Flush(ctx context.Context) syscall.Errno {
+	commit := h.x.commitChanges
+	if h.writes {
+		commit = func() error { return h.x.commit(false) }
+	}
+	if err := commit(); err != nil {
+		return h.x.fs.errno("close", err)
+	}
+	if h.x.fs.o.Close == Disk && h.writes {
+		return h.x.fs.errno("close", h.x.fs.q.WaitDurable(context.WithoutCancel(ctx), h.x.fs.q.Newest()))
+	}
+	return 0
+}
+
+// Fsync writes the row and, by default, waits until a power cut keeps it.
+func (h *handle) Fsync(ctx context.Context, _ uint32) syscall.Errno {
+	if err := h.x.commit(true); err != nil {
+		return h.x.fs.errno("fsync", err)
+	}
+	return h.x.fs.sync(ctx)
+}
+
+// Release ends the handle; the last writer's seals the content.
+func (h *handle) Release(context.Context) syscall.Errno {
+	h.x.release(h.writes)
+	return 0
+}
+
+func (x *file) release(write bool) {
+	if !x.less(write) {
+		return
+	}
+	x.n.clearFile(x)
+	x.end(write)
+}
+
+func (n *node) clearFile(x *file) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.file == x {
+		n.file = nil
+	}
+	n.fs.mu.Lock()
+	defer n.fs.mu.Unlock()
+	delete(n.fs.opened, x)
+}
+
+// less counts a handle off and reports whether it was the last.
+func (x *file) less(write bool) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.handles--
+	if write {
+		x.writers--
+		if x.handles > 0 && x.content != nil {
+			x.fs.q.Seal(x.content.Number())
+		}
+	}
+	return x.handles == 0
+}
+
+// end lets the bytes go when the last handle has.
+func (x *file) end(write bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.remote != nil {
+		x.remote.release()
+		x.remote = nil
+	}
+	if x.content == nil {
+		return
+	}
+	n := x.content.Number()
+	x.content.Close()
+	if !write { // as a writer would: a content that nothing names is given up
+		x.fs.q.OpenForWrite(n)
+	}
+	x.fs.q.Seal(n)
+}
+
+// Allocate implements fallocate.
+func (h *handle) Allocate(ctx context.Context, off, size uint64, mode uint32) syscall.Errno {
+	return h.x.fs.errno("fallocate", h.x.allocate(context.WithoutCancel(ctx), int64(off), int64(size), mode))
+}
+
+// Lseek implements SEEK_DATA and SEEK_HOLE: what is remote is all data.
+func (h *handle) Lseek(_ context.Context, off uint64, whence uint32) (uint64, syscall.Errno) {
+	x := h.x
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	const seekData, seekHole = 3, 4
+	if int64(off) >= x.size {
+		return 0, syscall.ENXIO
+	}
+	if x.content == nil {
+		if whence == seekHole {
+			return uint64(x.size), 0
+		}
+		return off, 0
+	}
+	at, err := x.content.Seek(int64(off), int(whence))
+	return uint64(at), x.fs.errno("lseek", err)
+}

@@ -1,0 +1,305 @@
+package fs
+
+import (
+	"context"
+	"strings"
+	"syscall"
+
+	gofs "github.com/hanwen/go-fuse/v2/fs"
+
+	"github.com/ossmount/ossmount/internal/object"
+	"github.com/ossmount/ossmount/journal"
+	"github.com/ossmount/ossmount/writeback"
+)
+
+// maxMoved is how many names a directory may hold to be renamed in one commit.
+// Above, rename says EXDEV, and mv copies and deletes by itself.
+const maxMoved = 1000
+
+const (
+	renameNoreplace = 1
+	renameExchange  = 2
+)
+
+// Rename implements rename and renameat2.
+func (n *node) Rename(ctx context.Context, name string, newParent gofs.InodeEmbedder, newName string, flags uint32) syscall.Errno {
+	to, ok := newParent.(*node)
+	switch {
+	case n.fs.o.ReadOnly:
+		return syscall.EROFS
+	case !ok || flags&^renameNoreplace != 0:
+		return syscall.EINVAL
+	}
+	ctx, cancel := n.fs.patient(ctx)
+	defer cancel()
+	return n.fs.errno("rename", n.fs.rename(ctx, n, name, to, newName, flags&renameNoreplace != 0))
+}
+
+func (f *FS) rename(ctx context.Context, from *node, name string, to *node, newName string, noreplace bool) error {
+	src, err := from.named(ctx, name)
+	if err != nil {
+		return err
+	}
+	if err := allowed(strings.TrimSuffix(to.key()+newName, "/")); err != nil {
+		return err
+	}
+	dst, err := to.named(ctx, newName)
+	switch {
+	case err != nil && f.errno("rename", err) != syscall.ENOENT:
+		return err
+	case err != nil:
+		dst = nil
+	case noreplace:
+		return fail(syscall.EEXIST)
+	case src.key == dst.key:
+		return nil
+	case src.dir && !dst.dir:
+		return fail(syscall.ENOTDIR)
+	case !src.dir && dst.dir:
+		return fail(syscall.EISDIR)
+	case dst.dir:
+		if empty, err := f.overlay.empty(ctx, dst.key); err != nil || !empty {
+			if err == nil {
+				err = fail(syscall.ENOTEMPTY)
+			}
+			return err
+		}
+	}
+	var last *writeback.Row
+	if from != to {
+		if last, err = from.lastName(ctx, name); err != nil {
+			return err
+		}
+	}
+	m := &move{f: f, from: from, name: name, to: to, newName: newName, src: src, dst: dst, last: last,
+		known: f.overlay.sure(to.key())}
+	if src.dir {
+		return m.directory(ctx)
+	}
+	return m.file()
+}
+
+// move is one rename that may happen.
+type move struct {
+	f             *FS
+	from, to      *node
+	name, newName string
+	src, dst      *entry
+	last          *writeback.Row // keeps the old directory in being
+	known         bool           // OSS said what the new name holds
+}
+
+// replaced says what OSS holds under the new name, for its row.
+func (m *move) replaced() (object.Ref, bool) {
+	if m.dst == nil {
+		return object.Ref{}, m.known
+	}
+	return m.dst.ref, m.dst.known
+}
+
+// file moves a file, a symlink or a special file.
+func (m *move) file() error {
+	child, target := m.from.childNode(m.name), m.to.childNode(m.newName)
+	clean := m.src.clean()
+	moved := func() {}
+	if child != nil {
+		if x := child.openFile(); x != nil {
+			x.mu.Lock()
+			defer x.mu.Unlock()
+			if row := x.unnamedLocked(); row != nil {
+				clean = row // a rename of a file without a row writes one
+				moved = x.movedLocked
+			}
+		}
+	}
+	f := m.f
+	f.tree.Lock()
+	defer f.tree.Unlock()
+	expected, known := m.replaced()
+	_, err := f.q.Change(func(c *writeback.Change) error {
+		if err := m.keepLast(c); err != nil {
+			return err
+		}
+		return c.Move(m.from.keyLocked()+m.name, m.to.keyLocked()+m.newName, clean, expected, known)
+	})
+	if err != nil {
+		return err
+	}
+	m.movedLocked(child, target)
+	moved()
+	if child != nil {
+		f.unfresh(child)
+	}
+	return nil
+}
+
+func (m *move) keepLast(c *writeback.Change) error {
+	if m.last == nil {
+		return nil
+	}
+	m.last.Key = m.from.keyLocked()
+	return c.Put(m.last)
+}
+
+// movedLocked gives the nodes their new places; FS.tree is held for writing.
+func (m *move) movedLocked(child, target *node) {
+	if target != nil && target != child {
+		m.f.goneLocked(target)
+	}
+	if child != nil {
+		child.parent, child.name = m.to, m.newName
+	}
+}
+
+// directory moves a directory: what is beneath it is listed first, then all
+// rows are committed as one state, so that a crash leaves the old names or the
+// new ones (H1).
+func (m *move) directory(ctx context.Context) error {
+	f := m.f
+	for at := m.to; at != nil; at = at.parentNode() {
+		if at == m.from.childNode(m.name) {
+			return fail(syscall.EINVAL) // into itself
+		}
+	}
+	objects, asked, err := f.overlay.below(ctx, m.src.key, maxMoved)
+	if err != nil {
+		return err
+	}
+	defer asked.Done()
+	child, target := m.from.childNode(m.name), m.to.childNode(m.newName)
+	unlock, unnamed := f.freezeBeneath(child)
+	defer unlock()
+	f.tree.Lock()
+	defer f.tree.Unlock()
+	oldKey, newKey := m.from.keyLocked()+m.name+"/", m.to.keyLocked()+m.newName+"/"
+	if len(newKey) > maxKey {
+		return fail(syscall.ENAMETOOLONG)
+	}
+	asked.Under(oldKey, func(key string, memo writeback.Memo) {
+		if memo.Ref.IsZero() {
+			delete(objects, key)
+		} else {
+			objects[key] = memo.Ref
+		}
+	})
+	_, err = f.q.Change(func(c *writeback.Change) error {
+		if err := m.keepLast(c); err != nil {
+			return err
+		}
+		return m.moveTree(c, oldKey, newKey, objects, unnamed)
+	})
+	if err != nil {
+		return err
+	}
+	m.movedLocked(child, target)
+	for x := range unnamed {
+		x.movedLocked()
+		f.unfresh(x.n)
+	}
+	f.overlay.forget(oldKey)
+	f.overlay.forget(newKey)
+	return nil
+}
+
+func (f *FS) unfresh(n *node) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.fresh, n)
+}
+
+func (n *node) parentNode() *node {
+	n.fs.tree.RLock()
+	defer n.fs.tree.RUnlock()
+	return n.parent
+}
+
+// freezeBeneath locks the open files beneath dir, and returns rows for those
+// that have none.
+func (f *FS) freezeBeneath(dir *node) (unlock func(), unnamed map[*file]*writeback.Row) {
+	unnamed = map[*file]*writeback.Row{}
+	var locked []*file
+	for _, x := range f.openFiles() {
+		under := false
+		for at := x.n; at != nil; at = at.parentNode() {
+			under = under || at == dir
+		}
+		if !under || dir == nil || x.n.isGone() {
+			continue
+		}
+		x.mu.Lock()
+		locked = append(locked, x)
+		if row := x.unnamedLocked(); row != nil {
+			unnamed[x] = row
+		}
+	}
+	return func() {
+		for _, x := range locked {
+			x.mu.Unlock()
+		}
+	}, unnamed
+}
+
+// moveTree moves every row and every object from beneath oldKey.
+func (m *move) moveTree(c *writeback.Change, oldKey, newKey string, objects map[string]object.Ref, unnamed map[*file]*writeback.Row) error {
+	var rows []*writeback.Row
+	for r, err := range c.Rows(oldKey) {
+		if err != nil {
+			return err
+		}
+		rows = append(rows, r)
+	}
+	moved := func(key string) string { return newKey + key[len(oldKey):] }
+	done := map[string]bool{oldKey: true}
+	for x, row := range unnamed {
+		key := x.n.keyLocked()
+		done[key] = true
+		if err := c.Move(key, moved(key), row, object.Ref{}, false); err != nil {
+			return err
+		}
+	}
+	for _, r := range rows {
+		if done[r.Key] {
+			continue
+		}
+		done[r.Key] = true
+		if r.Kind != journal.Put {
+			continue // gone from here, and not there
+		}
+		if err := m.allowed(moved(r.Key)); err != nil {
+			return err
+		}
+		if err := c.Move(r.Key, moved(r.Key), nil, object.Ref{}, m.known); err != nil {
+			return err
+		}
+	}
+	for key, ref := range objects {
+		if done[key] {
+			continue
+		}
+		if err := m.allowed(moved(key)); err != nil {
+			return err
+		}
+		// Its attributes are asked for when it is carried, or looked at.
+		hole := &writeback.Row{Base: ref, Size: ref.Size, Expected: ref, Known: true}
+		if err := c.Move(key, moved(key), hole, object.Ref{}, m.known); err != nil {
+			return err
+		}
+	}
+	expected, known := m.replaced()
+	own := &writeback.Row{Key: newKey, Attr: m.src.attr, Headers: m.src.headers, Meta: m.src.meta, Expected: expected, Known: known}
+	if err := c.Put(own); err != nil {
+		return err
+	}
+	ref, isKnown := m.src.ref, m.src.known
+	if at, ok := objects[oldKey]; ok {
+		ref, isKnown = at, true
+	}
+	return c.Delete(oldKey, ref, isKnown)
+}
+
+func (m *move) allowed(key string) error {
+	if len(key) > maxKey {
+		return fail(syscall.ENAMETOOLONG)
+	}
+	return nil
+}

@@ -1,0 +1,445 @@
+package fs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/ossmount/ossmount/cache"
+	"github.com/ossmount/ossmount/internal/object"
+	"github.com/ossmount/ossmount/writeback"
+)
+
+// errTaken says that the bytes have become a file's own content.
+var errTaken = errors.New("the bytes have been taken over")
+
+const (
+	smallestBlock = 256 << 10
+	mostBlocks    = 1 << 16
+	firstWindow   = 1 << 20
+	lastWindow    = 16 << 20
+	fillPiece     = 32 << 20
+	fillers       = 4
+)
+
+type blockState uint8
+
+const (
+	missing blockState = iota
+	fetching
+	present
+)
+
+// sparse is a version on OSS of which ranges are fetched as they are read,
+// into a content. All who read that version share it; a block is fetched once
+// for all who wait for it, and never for longer than a while after the last
+// one has gone.
+type sparse struct {
+	fs    *FS
+	size  int64
+	block int64
+
+	mu      sync.Mutex
+	ref     object.Ref // the version; its successor when we have replaced it by the same bytes
+	content *cache.Content
+	blocks  []blockState
+	left    int // blocks that are not present
+	err     error
+	changed chan struct{} // closed and replaced at each progress or failure
+	refs    int
+	hold    *writeback.Hold
+	taken   bool
+	next    int64 // where the last read ended: one that begins there is sequential
+	window  int64 // how much is fetched ahead
+}
+
+// readCache keeps what was read of versions that no handle reads any more.
+type readCache struct {
+	byRef map[object.Ref]*sparse
+	idle  []*sparse // longest idle first
+}
+
+const maxIdle = 128 // versions that are kept for the next open
+
+// sparse returns the shared bytes of ref, size bytes long.
+func (f *FS) sparse(ref object.Ref, size int64) (*sparse, error) {
+	if ref.IsZero() {
+		return nil, fail(syscall.ESTALE)
+	}
+	if s := f.reuse(ref); s != nil {
+		return s, nil
+	}
+	content, err := f.c.Create()
+	if err != nil {
+		return nil, err
+	}
+	if err := content.SetWitness(cache.Witness{Ref: ref, State: cache.StateClean}); err != nil {
+		content.Close()
+		return nil, errors.Join(err, f.c.Drop(content.Number()))
+	}
+	block := max(int64(smallestBlock), (size+mostBlocks-1)/mostBlocks)
+	n := int((size + block - 1) / block)
+	s := &sparse{fs: f, ref: ref, size: size, block: block, content: content, blocks: make([]blockState, n), left: n,
+		changed: make(chan struct{}), refs: 1, window: firstWindow}
+	s.hold = f.q.Hold(ref, func() { s.fillSoon() })
+	if n == 0 {
+		s.hold.Release()
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.reads.byRef == nil {
+		f.reads.byRef = map[object.Ref]*sparse{}
+	}
+	if f.reads.byRef[ref] == nil {
+		f.reads.byRef[ref] = s
+	}
+	return s, nil
+}
+
+func (f *FS) reuse(ref object.Ref) *sparse {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s := f.reads.byRef[ref]
+	if s == nil || !s.again() {
+		return nil
+	}
+	for i, idle := range f.reads.idle {
+		if idle == s {
+			f.reads.idle = append(f.reads.idle[:i], f.reads.idle[i+1:]...)
+			break
+		}
+	}
+	return s
+}
+
+func (s *sparse) again() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.taken || s.err != nil {
+		return false
+	}
+	s.refs++
+	if s.refs == 1 && s.left > 0 {
+		s.hold = s.fs.q.Hold(s.ref, func() { s.fillSoon() })
+	}
+	return true
+}
+
+// release ends one use. The bytes stay for the next open, for a while.
+func (s *sparse) release() {
+	if !s.less() {
+		return
+	}
+	for _, old := range s.fs.retire(s) {
+		old.drop()
+	}
+}
+
+func (s *sparse) less() (last bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.refs--; s.refs > 0 {
+		return false
+	}
+	s.hold.Release()
+	return true
+}
+
+// retire puts s among the idle ones and returns those that must go.
+func (f *FS) retire(s *sparse) (gone []*sparse) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if s.isDone() || f.reads.byRef[s.firstRef()] != s {
+		delete(f.reads.byRef, s.firstRef())
+		return []*sparse{s}
+	}
+	f.reads.idle = append(f.reads.idle, s)
+	for len(f.reads.idle) > maxIdle {
+		old := f.reads.idle[0]
+		f.reads.idle = f.reads.idle[1:]
+		delete(f.reads.byRef, old.firstRef())
+		gone = append(gone, old)
+	}
+	return gone
+}
+
+func (s *sparse) isDone() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.taken || s.err != nil
+}
+
+// firstRef is the version under which s is kept.
+func (s *sparse) firstRef() object.Ref { return s.version() }
+
+func (s *sparse) version() object.Ref {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ref
+}
+
+// drop gives the content up, unless a file has taken it over.
+func (s *sparse) drop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.taken {
+		return
+	}
+	s.taken = true
+	s.content.Close()
+	s.fs.q.Unneeded(s.content.Number())
+}
+
+func (c *readCache) drop(f *FS) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, s := range c.byRef {
+		s.drop()
+	}
+	clear(c.byRef)
+	c.idle = nil
+}
+
+// whole reports that every byte is here.
+func (s *sparse) whole() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.left == 0
+}
+
+// take hands the bytes over to a file that changes them: this very content if
+// nobody else reads it, else a copy.
+func (s *sparse) take() (*cache.Content, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.refs > 1 || s.taken {
+		return s.content.Clone()
+	}
+	s.taken = true
+	return s.content, nil
+}
+
+// readAt reads what lies at off, and fetches it first where it is missing.
+func (s *sparse) readAt(ctx context.Context, p []byte, off int64) (int, error) {
+	if off >= s.size {
+		return 0, nil
+	}
+	p = p[:min(int64(len(p)), s.size-off)]
+	if err := s.need(ctx, off, int64(len(p)), s.ahead(off, int64(len(p)))); err != nil {
+		return 0, err
+	}
+	n, err := s.content.ReadAt(p, off)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return n, err
+}
+
+// ahead returns how much to fetch for a read of n bytes at off: twice as much
+// each time reads follow each other, only what is asked for where they don't.
+func (s *sparse) ahead(off, n int64) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if off == s.next {
+		s.window = min(2*s.window, lastWindow)
+	} else if off != 0 {
+		s.window = smallestBlock
+	}
+	s.next = off + n
+	return max(n, s.window)
+}
+
+// need returns when the n bytes at off are here. It waits as long as there is
+// progress, and Options.Stall without any.
+func (s *sparse) need(ctx context.Context, off, n, window int64) error {
+	stall := time.NewTimer(s.fs.o.Stall)
+	defer stall.Stop()
+	left := -1
+	for {
+		ready, now, changed, err := s.missing(off, n, window)
+		if ready || err != nil {
+			return err
+		}
+		if now != left {
+			left = now
+			stall.Reset(s.fs.o.Stall)
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-stall.C:
+			return fmt.Errorf("read %q: OSS has sent nothing for %s: %w", s.version().Key, s.fs.o.Stall, syscall.EIO)
+		}
+	}
+}
+
+// missing starts the fetch of what is missing from the n bytes at off, and of
+// the window behind.
+func (s *sparse) missing(off, n, window int64) (ready bool, left int, changed chan struct{}, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.taken {
+		return false, 0, nil, errTaken
+	}
+	first, last := off/s.block, (off+n-1)/s.block
+	ready = true
+	for i := first; i <= last; i++ {
+		ready = ready && s.blocks[i] == present
+	}
+	if ready {
+		return true, s.left, nil, nil
+	}
+	if s.err != nil {
+		return false, 0, nil, s.err
+	}
+	end := min((off+max(n, window)-1)/s.block, int64(len(s.blocks))-1)
+	for i := first; i <= end; i++ {
+		if s.blocks[i] != missing {
+			continue
+		}
+		k := i
+		for k <= end && s.blocks[k] == missing {
+			s.blocks[k] = fetching
+			k++
+		}
+		go s.fetch(i, k)
+		i = k
+	}
+	return false, s.left, s.changed, nil
+}
+
+// fetch fetches the blocks from first up to end, and tries again while the
+// failure is one that passes.
+func (s *sparse) fetch(first, end int64) {
+	at := first
+	ctx, cancel := context.WithTimeout(s.fs.work, 10*s.fs.o.Stall)
+	defer cancel()
+	_, err := ask(ctx, func(ctx context.Context) (struct{}, error) {
+		ref := s.version()
+		err := s.fetchOnce(ctx, ref, &at, end)
+		if k := object.KindOf(err); err != nil && (k == object.Conflict || k == object.Absent) {
+			next, ok := s.fs.q.Successor(ctx, ref)
+			if !ok {
+				return struct{}{}, &object.Error{Op: "GetObject", Key: ref.Key, Kind: object.Conflict, Fate: object.Answered,
+					Err: errors.New("somebody else has replaced or removed the version that is open")}
+			}
+			s.succeed(next)
+			return struct{}{}, &object.Error{Op: "GetObject", Key: ref.Key, Kind: object.Again, Err: err}
+		}
+		return struct{}{}, err
+	})
+	s.fetched(at, end, err)
+}
+
+func (s *sparse) succeed(next object.Ref) {
+	s.fs.mu.Lock()
+	defer s.fs.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fs.reads.byRef[s.ref] == s {
+		delete(s.fs.reads.byRef, s.ref)
+		s.fs.reads.byRef[next] = s
+	}
+	s.ref = next
+}
+
+func (s *sparse) fetchOnce(ctx context.Context, ref object.Ref, at *int64, end int64) error {
+	off := *at * s.block
+	r, err := s.fs.remote.Get(ctx, ref, off, min(end*s.block, s.size)-off)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	for *at < end {
+		off := *at * s.block
+		n := min(s.block, s.size-off)
+		if _, err := io.CopyN(io.NewOffsetWriter(s.content, off), r, n); err != nil {
+			return err
+		}
+		if *at+1 == end { // the end of a whole object is where its checksum is compared
+			if _, err := io.Copy(io.Discard, r); err != nil {
+				return err
+			}
+		}
+		s.fetched(*at, *at, nil)
+		s.arrived(*at)
+		*at++
+	}
+	return nil
+}
+
+func (s *sparse) arrived(i int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.blocks[i] = present
+	if s.left--; s.left == 0 {
+		s.hold.Release()
+	}
+	s.announceLocked()
+}
+
+// fetched takes back the blocks from at up to end that were not fetched.
+func (s *sparse) fetched(at, end int64, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := at; i < end; i++ {
+		s.blocks[i] = missing
+	}
+	if object.KindOf(err) == object.Conflict && err != nil {
+		s.err = err // the version is gone for good
+	}
+	s.announceLocked()
+}
+
+func (s *sparse) announceLocked() {
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// fill fetches everything, several pieces at once.
+func (s *sparse) fill(ctx context.Context) error {
+	for off := int64(0); off < s.size; off += fillPiece {
+		n := min(int64(fillPiece), s.size-off)
+		if err := s.need(ctx, off, n, min(fillers*fillPiece, s.size-off)); err != nil {
+			if errors.Is(err, errTaken) {
+				return nil
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// fillSoon fetches the rest because a change waits for us to be done with the
+// version (H13).
+func (s *sparse) fillSoon() {
+	if s.size <= 64<<20 {
+		_ = s.fill(s.fs.work)
+	}
+}
+
+// small reads the bytes of a small file, such as a symlink's target.
+func (f *FS) small(ctx context.Context, e *entry) ([]byte, error) {
+	x := &file{fs: f, size: e.size}
+	if err := x.find(ctx, e); err != nil {
+		return nil, err
+	}
+	defer x.letGo()
+	b := make([]byte, e.size)
+	n, err := x.read(ctx, b, 0)
+	return b[:n], err
+}
+
+func (x *file) letGo() {
+	if x.remote != nil {
+		x.remote.release()
+	}
+	if x.content != nil {
+		x.content.Close()
+	}
+}

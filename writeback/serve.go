@@ -1,0 +1,47 @@
+package writeback
+
+import (
+	"context"
+	"iter"
+
+	"github.com/ossmount/ossmount/internal/object"
+	"github.com/ossmount/ossmount/journal"
+)
+
+// What fs asks of the journal beside its rows.
+
+// Learn keeps what HEAD said of a version.
+func (q *Queue) Learn(a *journal.Attrs) error {
+	_, err := q.j.Update(func(tx *journal.Tx) error { return tx.PutAttrs(a) })
+	return err
+}
+
+// CleanCopy returns the content that holds exactly the bytes of ref, or 0.
+func (q *Queue) CleanCopy(ref object.Ref) (content uint64, err error) {
+	err = q.j.View(func(tx *journal.Tx) error {
+		c, err := tx.Clean(ref.Key)
+		if err == nil && c != nil && c.Ref.Same(ref) {
+			content = c.Content
+		}
+		return err
+	})
+	return content, err
+}
+
+// WaitDurable returns when a power cut keeps the state seq (fsync, sync).
+func (q *Queue) WaitDurable(ctx context.Context, seq uint64) error { return q.j.WaitHorizon(ctx, seq) }
+
+// Newest returns the sequence of the newest state.
+func (q *Queue) Newest() uint64 { return q.j.Last() }
+
+// Again returns another handle on the same moment, which must not be done yet.
+func (w *Moment) Again() *Moment {
+	w.m.mu.Lock()
+	defer w.m.mu.Unlock()
+	w.m.inUse[w.at]++
+	return &Moment{m: w.m, at: w.at}
+}
+
+// Rows yields the rows whose key begins with prefix, as this change finds
+// them.
+func (c *Change) Rows(prefix string) iter.Seq2[*Row, error] { return c.tx.Rows(prefix, "") }
