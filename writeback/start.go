@@ -63,7 +63,8 @@ func (q *Queue) takeUp() error {
 // changed: a request of it may be under way still, its file may be written in
 // the middle, its bytes may be missing.
 func (q *Queue) judge(r *Row, cut bool) (changed bool) {
-	if r.Note != nil && !r.Note.Answered && r.Note.Lost == 0 && !q.o.rules.noR8 {
+	if r.Note != nil && !r.Note.Answered && !q.o.rules.noR8 {
+		// Also if one was given up before: it may have been repeated since.
 		r.Note.Lost, changed = time.Now().UnixNano(), true
 	}
 	if r.Content == 0 || r.Parked != "" {
