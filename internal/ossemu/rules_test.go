@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 )
@@ -214,5 +215,62 @@ func TestTaggingACLAndResponseOverrides(t *testing.T) {
 		t.Error(h, err)
 	} else {
 		body.Close()
+	}
+}
+
+func TestCompleteAll(t *testing.T) {
+	r := newRig(t)
+	b := r.bucket(oss.AuthV4)
+	up, err := b.InitiateMultipartUpload("k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, number := range []int{9, 3} {
+		if _, err := b.UploadPart(up, bytes.NewReader(pattern(number, minPart)), minPart, number); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all := oss.SetHeader("x-oss-complete-all", "yes")
+	_, err = b.CompleteMultipartUpload(up, nil, all) // the SDK sends an empty list, which is a body
+	wantCode(t, err, 400, "InvalidArgument")
+	r.completeAll(up)
+	if !bytes.Equal(r.get("k"), slices.Concat(pattern(3, minPart), pattern(9, minPart))) {
+		t.Error("bytes differ")
+	}
+}
+
+func TestSyncedServerAnswersTheSame(t *testing.T) {
+	o := testOptions()
+	o.Sync = true
+	r := newRigWith(t, o)
+	r.put("k", []byte("one"))
+	r.put("k", []byte("two"))
+	r.die()
+	r.open(o)
+	if string(r.get("k")) != "two" {
+		t.Error("not there")
+	}
+}
+
+// completeAll sends x-oss-complete-all without a body, as SDK V2 does.
+func (r *rig) completeAll(up oss.InitiateMultipartUploadResult) {
+	r.t.Helper()
+	resource := "/" + testBucket + "/" + up.Key + "?uploadId=" + up.UploadID
+	date := time.Now().UTC().Format(http.TimeFormat)
+	q, err := http.NewRequest("POST", r.web.URL+resource, nil)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	q.Header.Set("Date", date)
+	q.Header.Set("x-oss-complete-all", "yes")
+	q.Header.Set("Authorization", "OSS "+testKey+":"+signV1(testSecret, "POST\n\n\n"+date+"\nx-oss-complete-all:yes\n"+resource))
+	a, err := http.DefaultClient.Do(q)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer a.Body.Close()
+	if a.StatusCode != 200 {
+		body, _ := io.ReadAll(a.Body)
+		r.t.Fatalf("%d %s", a.StatusCode, body)
 	}
 }

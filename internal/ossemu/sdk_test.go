@@ -197,6 +197,13 @@ func TestMultipartWithTheSDK(t *testing.T) {
 			if h.Get("x-oss-hash-crc64ecma") != strconv.FormatUint(crc64.Checksum(body, crcTable), 10) {
 				t.Error("CRC of the whole object is wrong")
 			}
+			printed := ""
+			for _, p := range parts {
+				printed += strings.Trim(p.ETag, `"`)
+			}
+			if want := `"` + etagOf([]byte(printed)) + `-4"`; done.ETag != want {
+				t.Errorf("ETag %s, want %s", done.ETag, want)
+			}
 			if got := r.get(key); !bytes.Equal(got, body) {
 				t.Error("bytes differ")
 			}
