@@ -292,3 +292,27 @@ func syncDir(path string) error {
 	defer d.Close()
 	return d.Sync()
 }
+
+// Mounted reports that a journal lies in the directory: it was mounted before.
+func (c *Cache) Mounted() bool {
+	_, err := os.Stat(filepath.Join(c.dir, "journal"))
+	return err == nil
+}
+
+// Forget takes back that the directory belongs to anything: its first mount
+// has failed.
+func (c *Cache) Forget() { os.Remove(filepath.Join(c.dir, "identity.json")) }
+
+// ReadIdentity tells what the cache directory dir belongs to, without taking
+// it.
+func ReadIdentity(dir string) (Identity, error) {
+	var id Identity
+	b, err := os.ReadFile(filepath.Join(dir, "identity.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return id, fmt.Errorf("%s is not a cache directory of ossmount: nothing was ever mounted with it", dir)
+	}
+	if err != nil {
+		return id, err
+	}
+	return id, json.Unmarshal(b, &id)
+}

@@ -57,10 +57,20 @@ const listed = 100
 
 // Status looks at the engine and the journal.
 func (q *Queue) Status() (Status, error) {
-	c := q.j.Counts()
+	s, err := Inspect(q.j)
+	if err != nil {
+		return s, err
+	}
+	q.addRunning(&s)
+	return s, nil
+}
+
+// Inspect looks at the journal alone: what is there when no engine runs.
+func Inspect(j *journal.Journal) (Status, error) {
+	c := j.Counts()
 	s := Status{Pending: c.Pending, Bytes: c.Bytes, Parked: c.Parked, Interrupted: c.Interrupted,
-		Uploading: []Uploading{}, Waiting: []Waiting{}, Kept: []Waiting{}, Horizon: q.j.Horizon(), Last: q.j.Last()}
-	err := q.j.View(func(tx *journal.Tx) error {
+		Uploading: []Uploading{}, Waiting: []Waiting{}, Kept: []Waiting{}, Horizon: j.Horizon(), Last: j.Last()}
+	err := j.View(func(tx *journal.Tx) error {
 		seen := 0
 		for r, err := range tx.Rows("", "") {
 			if err != nil {
@@ -97,11 +107,7 @@ func (q *Queue) Status() (Status, error) {
 		}
 		return nil
 	})
-	if err != nil {
-		return s, err
-	}
-	q.addRunning(&s)
-	return s, nil
+	return s, err
 }
 
 func (q *Queue) addRunning(s *Status) {

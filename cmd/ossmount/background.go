@@ -1,0 +1,79 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// inBackground runs the same command again as a daemon in a session of its
+// own, and returns when that serves. Its log goes to daemon.log in the cache
+// directory.
+func inBackground(c *cobra.Command, f *mountFlags) error {
+	p, err := parseSource(f.source)
+	if err != nil {
+		return err
+	}
+	dir, err := f.cacheDirOf(p)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("cache directory: %w", err)
+	}
+	path := filepath.Join(dir, "daemon.log")
+	log, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	daemon := exec.Command(self, withoutBackground(os.Args[1:])...)
+	daemon.Stderr = log
+	daemon.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	out, err := daemon.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := daemon.Start(); err != nil {
+		return err
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err == nil {
+		fmt.Fprint(c.OutOrStdout(), line)
+		return daemon.Process.Release()
+	}
+	err = daemon.Wait()
+	code := exitFailed
+	if e, ok := err.(*exec.ExitError); ok && e.ExitCode() > 0 {
+		code = e.ExitCode()
+	}
+	return exit(code, fmt.Errorf("the mount did not come up: %s", lastLine(path)))
+}
+
+func withoutBackground(args []string) (out []string) {
+	for _, a := range args {
+		if a != "--background" && !strings.HasPrefix(a, "--background=") {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+func lastLine(path string) string {
+	b, err := os.ReadFile(path)
+	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
+	if err != nil || lines[len(lines)-1] == "" {
+		return "see " + path
+	}
+	return strings.TrimPrefix(lines[len(lines)-1], "ossmount: ")
+}

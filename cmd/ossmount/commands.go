@@ -1,0 +1,253 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ossmount/ossmount/cache"
+	"github.com/ossmount/ossmount/writeback"
+)
+
+// handlers are what the daemon answers on its control socket.
+func (d *daemon) handlers() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("POST /status", handle(func(context.Context, struct{}) (mountStatus, error) { return d.status() }))
+	mux.Handle("POST /wait", handle(d.wait))
+	mux.Handle("POST /umount", handle(d.umount))
+	return mux
+}
+
+func umountCommand() *cobra.Command {
+	var drain time.Duration
+	var force bool
+	c := &cobra.Command{
+		Use:   "umount MOUNTPOINT",
+		Short: "Unmount, after uploading what is pending for a while",
+		Long: `Unmount. What is pending is uploaded first, for --drain; the rest stays in the
+journal and goes on with the next mount. While files are open for writing the
+mount is busy; --force makes them interrupted.
+
+EXIT STATUS
+  0  unmounted, nothing is pending
+  1  failed, or busy
+  3  unmounted, pending work stays in the journal
+  4  unmounted, something is parked`,
+		Args: usage(cobra.ExactArgs(1)),
+		RunE: func(c *cobra.Command, args []string) error {
+			in := umountRequest{Force: force}
+			if c.Flags().Changed("drain") {
+				in.Drain = &drain
+			}
+			return umount(c.Context(), args[0], in)
+		},
+	}
+	c.Flags().DurationVar(&drain, "drain", 0, "how long to upload what is pending (default: the mount's own --drain)")
+	c.Flags().BoolVar(&force, "force", false, "also while files are open for writing: they become interrupted; also a mount whose daemon is dead")
+	return c
+}
+
+func umount(ctx context.Context, path string, in umountRequest) error {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return err
+	}
+	socket, root, err := findControl(path)
+	if err != nil || root != abs {
+		if mountedOn(abs) != "" { // its daemon is dead
+			return detach(abs)
+		}
+		return exit(exitFailed, fmt.Errorf("%s is not a mount of ossmount", path))
+	}
+	var out umountAnswer
+	if err := call(ctx, socket, "/umount", in, &out); err != nil {
+		return err
+	}
+	if len(out.Busy) > 0 {
+		return exit(exitFailed, fmt.Errorf("%s is busy, files are open for writing: %s (close them, or use --force)", path, strings.Join(out.Busy, ", ")))
+	}
+	if out.Code != 0 {
+		return exit(out.Code, errors.New(out.Text))
+	}
+	return nil
+}
+
+func waitCommand() *cobra.Command {
+	var timeout time.Duration
+	c := &cobra.Command{
+		Use:   "wait PATH",
+		Short: "Wait until a file, or everything beneath a directory, is on OSS",
+		Long: `Wait until a file, or everything beneath a directory, is on OSS.
+
+EXIT STATUS
+  0  it is
+  1  failed
+  3  not yet, and the timeout is over
+  4  something there is parked or interrupted: see ossmount status`,
+		Args: usage(cobra.ExactArgs(1)),
+		RunE: func(c *cobra.Command, args []string) error {
+			socket, root, err := findControl(args[0])
+			if err != nil {
+				return err
+			}
+			path, err := beneath(root, args[0])
+			if err != nil {
+				return err
+			}
+			var out waitAnswer
+			if err := call(c.Context(), socket, "/wait", waitRequest{Path: path, Timeout: timeout}, &out); err != nil {
+				return err
+			}
+			return leftover(out.Left)
+		},
+	}
+	c.Flags().DurationVar(&timeout, "timeout", 0, "how long to wait (0: for ever)")
+	return c
+}
+
+func leftover(left writeback.Left) error {
+	switch {
+	case left.Pending > 0:
+		return exit(exitPending, errors.New("not everything is on OSS yet"))
+	case left.Stuck > 0:
+		why := ""
+		if left.Why != "" {
+			why = ": " + left.Why
+		}
+		return exit(exitParked, fmt.Errorf("%d changes are parked or interrupted%s", left.Stuck, why))
+	}
+	return nil
+}
+
+// beneath returns path as seen from the root of its mount.
+func beneath(root, path string) (string, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	if dir, err := filepath.EvalSymlinks(filepath.Dir(abs)); err == nil {
+		abs = filepath.Join(dir, filepath.Base(abs))
+	}
+	rel, err := filepath.Rel(root, abs)
+	if rel == "." {
+		rel = ""
+	}
+	return rel, err
+}
+
+func drainCommand() *cobra.Command {
+	f := &mountFlags{}
+	var timeout time.Duration
+	c := &cobra.Command{
+		Use:   "drain --cache-dir=DIR",
+		Short: "Finish the journal of a cache directory without mounting it",
+		Long: `Carry out everything that the journal of a cache directory holds, without a
+mount. Bucket and endpoint are those that the directory belongs to.
+
+EXIT STATUS
+  0  nothing is pending any more
+  1  failed
+  3  work is left, and the timeout is over
+  4  what is left is parked or interrupted`,
+		Args: usage(cobra.NoArgs),
+		RunE: func(c *cobra.Command, _ []string) error {
+			if f.cacheDir == "" {
+				return exit(exitUsage, errors.New("--cache-dir is missing: name the cache directory of the mount"))
+			}
+			return drain(c.Context(), f, timeout)
+		},
+	}
+	f.engineFlags(c)
+	c.Flags().DurationVar(&timeout, "timeout", 0, "how long to work (0: until done)")
+	return c
+}
+
+func drain(ctx context.Context, f *mountFlags, timeout time.Duration) error {
+	log, err := f.logger()
+	if err != nil {
+		return err
+	}
+	id, err := cache.ReadIdentity(f.cacheDir)
+	if err != nil {
+		return err
+	}
+	p := place{bucket: id.Bucket, prefix: id.Prefix}
+	if dir, ok := strings.CutPrefix(id.Endpoint, "local:"); ok {
+		p.local = dir
+	} else {
+		f.endpoint = id.Endpoint
+	}
+	if timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, timeout)
+		defer cancel()
+	}
+	e, err := openEngine(context.WithoutCancel(ctx), f, p, log)
+	if errors.Is(err, cache.ErrBusy) {
+		var out waitAnswer // the daemon of the mount carries it
+		socket := filepath.Join(f.cacheDir, "control.sock")
+		if err := call(ctx, socket, "/wait", waitRequest{Timeout: timeout}, &out); err != nil {
+			return err
+		}
+		return leftover(out.Left)
+	}
+	if err != nil {
+		return err
+	}
+	defer e.Close()
+	left, err := e.q.Drain(ctx)
+	if err != nil {
+		return err
+	}
+	return leftover(left)
+}
+
+func statusCommand() *cobra.Command {
+	var cacheDir string
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "status [MOUNTPOINT]",
+		Short: "Show what is pending, uploading, parked and found",
+		Long: `Show what is pending, uploading, parked and found: of a mount, or, with
+--cache-dir, of a cache directory that is not mounted.`,
+		Args: usage(cobra.MaximumNArgs(1)),
+		RunE: func(c *cobra.Command, args []string) error {
+			if (len(args) == 1) == (cacheDir != "") {
+				return exit(exitUsage, errors.New("name a mount point, or --cache-dir"))
+			}
+			s, err := statusOf(c.Context(), args, cacheDir)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(c.OutOrStdout(), s)
+			}
+			printStatus(c.OutOrStdout(), s)
+			return nil
+		},
+	}
+	c.Flags().StringVar(&cacheDir, "cache-dir", "", "a cache directory, mounted or not")
+	c.Flags().BoolVar(&asJSON, "json", false, "as JSON")
+	return c
+}
+
+func statusOf(ctx context.Context, args []string, cacheDir string) (s mountStatus, err error) {
+	if len(args) == 1 {
+		socket, _, err := findControl(args[0])
+		if err != nil {
+			return s, err
+		}
+		return s, call(ctx, socket, "/status", struct{}{}, &s)
+	}
+	s, err = inspect(ctx, cacheDir)
+	if errors.Is(err, cache.ErrBusy) {
+		return s, call(ctx, filepath.Join(cacheDir, "control.sock"), "/status", struct{}{}, &s)
+	}
+	return s, err
+}

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ossmount/ossmount/cache"
+	"github.com/ossmount/ossmount/writeback"
+)
+
+// The daemon of a mount answers HTTP over a Unix socket, 0600, whose path the
+// root of the mount tells as user.ossmount.control. The socket lies in the
+// cache directory, or, where that path is over the 107 bytes that a socket's
+// may have, in a directory of its own under the temporary one.
+
+const maxSocketPath = 107
+
+const controlAttr = "user.ossmount.control"
+
+// mountStatus is the JSON of `ossmount status --json`.
+type mountStatus struct {
+	Mountpoint   string           `json:"mountpoint,omitempty"`
+	Source       string           `json:"source"`
+	Bucket       string           `json:"bucket"`
+	Prefix       string           `json:"prefix"`
+	Endpoint     string           `json:"endpoint"`
+	CacheDir     string           `json:"cache_dir"`
+	PID          int              `json:"pid,omitempty"`
+	Version      string           `json:"version"`
+	Since        int64            `json:"since,omitempty"` // Unix seconds
+	Queue        writeback.Status `json:"queue"`
+	OpenFiles    []string         `json:"open_for_writing"`
+	Cache        cacheStatus      `json:"cache"`
+	LostAndFound []cache.Lost     `json:"lost_and_found"`
+}
+
+type cacheStatus struct {
+	Used  int64 `json:"used"`
+	Free  int64 `json:"free"`
+	Total int64 `json:"total"`
+}
+
+// waitRequest and waitAnswer are the JSON of /wait.
+type waitRequest struct {
+	Path    string        `json:"path"` // beneath the mount, "" for all
+	Timeout time.Duration `json:"timeout"`
+}
+
+type waitAnswer struct {
+	Left  writeback.Left `json:"left"`
+	Error string         `json:"error,omitempty"`
+}
+
+// umountRequest and umountAnswer are the JSON of /umount.
+type umountRequest struct {
+	Drain *time.Duration `json:"drain,omitempty"`
+	Force bool           `json:"force"`
+}
+
+type umountAnswer struct {
+	Code int      `json:"code"`
+	Busy []string `json:"busy,omitempty"`
+	Text string   `json:"text,omitempty"`
+}
+
+func socketPath(cacheDir string) (string, error) {
+	if p := filepath.Join(cacheDir, "control.sock"); len(p) <= maxSocketPath {
+		return p, nil
+	}
+	dir, err := os.MkdirTemp("", "ossmount-")
+	return filepath.Join(dir, "control.sock"), err
+}
+
+func listenControl(path string, h http.Handler) (*http.Server, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	old := unix.Umask(0o177)
+	l, err := net.Listen("unix", path)
+	unix.Umask(old)
+	if err != nil {
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
+	go srv.Serve(l)
+	return srv, nil
+}
+
+// findControl asks the mount at or above path for its control socket.
+func findControl(path string) (socket, root string, err error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return "", "", err
+	}
+	if real, err := filepath.EvalSymlinks(abs); err == nil {
+		abs = real
+	}
+	for at := abs; ; at = filepath.Dir(at) {
+		buf := make([]byte, 4096)
+		if n, err := unix.Getxattr(at, controlAttr, buf); err == nil {
+			return string(buf[:n]), at, nil
+		}
+		if at == "/" {
+			return "", "", exit(exitFailed, fmt.Errorf("%s is not on a mount of ossmount (or its daemon is gone: mount it again, or use --cache-dir)", path))
+		}
+	}
+}
+
+// call sends v to the daemon and reads its answer into out.
+func call(ctx context.Context, socket, path string, v, out any) error {
+	client := &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+		},
+	}}
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://ossmount"+path, bytes.NewReader(b))
+	if err != nil {
+		return err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return fmt.Errorf("the daemon of the mount does not answer: %w", err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return fmt.Errorf("the daemon of the mount broke off: %w", err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return errors.New(strings.TrimSpace(string(body)))
+	}
+	return json.Unmarshal(body, out)
+}
+
+// handle makes a handler of a function from request to answer.
+func handle[In, Out any](f func(ctx context.Context, in In) (Out, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		var in In
+		if err := json.NewDecoder(io.LimitReader(r.Body, 1<<20)).Decode(&in); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		out, err := f(r.Context(), in)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(out)
+	}
+}

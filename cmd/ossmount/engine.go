@@ -1,0 +1,217 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ossmount/ossmount/cache"
+	"github.com/ossmount/ossmount/internal/object"
+	"github.com/ossmount/ossmount/internal/ossemu"
+	"github.com/ossmount/ossmount/internal/remote"
+	"github.com/ossmount/ossmount/journal"
+	"github.com/ossmount/ossmount/writeback"
+)
+
+// engine is everything behind a mount: the cache directory, the journal, the
+// client of OSS and the queue. Close closes them in reverse.
+type engine struct {
+	place  place
+	cache  *cache.Cache
+	remote *remote.Client
+	j      *journal.Journal
+	q      *writeback.Queue
+	log    *slog.Logger
+	undo   []func()
+}
+
+func (e *engine) Close() {
+	for i := len(e.undo) - 1; i >= 0; i-- {
+		e.undo[i]()
+	}
+	e.undo = nil
+}
+
+func (e *engine) later(f func()) { e.undo = append(e.undo, f) }
+
+// answerGrace is how long the end waits for answers to what was sent whole.
+const answerGrace = 3 * time.Second
+
+// openEngine opens the rooms in order. A refusal by OSS is an error; that it
+// does not answer is one only on a cache directory that was never mounted.
+func openEngine(ctx context.Context, f *mountFlags, p place, log *slog.Logger) (e *engine, err error) {
+	e = &engine{place: p, log: log}
+	defer func() {
+		if err != nil {
+			e.Close()
+		}
+	}()
+	o := f.remoteOptions(p, log)
+	if p.local != "" {
+		if err := e.serveLocal(ctx, f, &o); err != nil {
+			return e, err
+		}
+	}
+	if e.remote, err = remote.Open(o); err != nil {
+		return e, exit(exitUsage, err)
+	}
+	e.later(e.remote.Close)
+	if _, _, _, err := o.Credentials.Get(); err != nil {
+		return e, err
+	}
+	if err := e.openCache(f, p, o.Endpoint); err != nil {
+		return e, err
+	}
+	if err := e.checkRemote(ctx, p); err != nil {
+		return e, err
+	}
+	return e, e.openQueue(ctx, f, p)
+}
+
+func (e *engine) openCache(f *mountFlags, p place, endpoint string) error {
+	dir, err := f.cacheDirOf(p)
+	if err != nil {
+		return err
+	}
+	total := int64(0)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("cache directory: %w", err)
+	}
+	var st unix.Statfs_t
+	if unix.Statfs(dir, &st) == nil {
+		total = int64(st.Blocks) * st.Bsize
+	}
+	if p.local != "" {
+		endpoint = "local:" + p.local
+	}
+	id := cache.Identity{Endpoint: endpoint, Bucket: p.bucket, Prefix: p.prefix}
+	if e.cache, err = openCacheSoon(dir, f.cacheOptions(id, total), e.log); err != nil {
+		return err
+	}
+	e.later(func() { e.cache.Close() })
+	return nil
+}
+
+// openCacheSoon opens the cache directory; where another process has it, that
+// may be a daemon which is about to end (H46).
+func openCacheSoon(dir string, o cache.Options, log *slog.Logger) (*cache.Cache, error) {
+	deadline := time.Now().Add(5 * time.Second)
+	for said := false; ; said = true {
+		c, err := cache.Open(dir, o)
+		if !errors.Is(err, cache.ErrBusy) || time.Now().After(deadline) {
+			if errors.Is(err, cache.ErrBusy) {
+				err = fmt.Errorf("%w: unmount the other one first, or give this mount a --cache-dir of its own", err)
+			}
+			return c, err
+		}
+		if !said {
+			log.Info("another process has the cache directory; waiting for it to end", "dir", dir)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// cacheDirOf returns --cache-dir, or the one that belongs to what is mounted.
+func (f *mountFlags) cacheDirOf(p place) (string, error) {
+	if f.cacheDir != "" {
+		return f.cacheDir, nil
+	}
+	base, err := os.UserCacheDir()
+	if err != nil {
+		return "", exit(exitUsage, fmt.Errorf("--cache-dir is missing, and there is no default for it: %w", err))
+	}
+	return filepath.Join(base, "ossmount", hashName(f.endpoint+"\n"+p.String())), nil
+}
+
+func (e *engine) checkRemote(ctx context.Context, p place) error {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	err := e.remote.Check(ctx, p.prefix)
+	if err == nil {
+		return nil
+	}
+	if object.KindOf(err) == object.Again && !e.cache.IsNew() && e.cache.Mounted() {
+		e.log.Warn("OSS does not answer; the mount serves what is here, and goes on when OSS is back", "err", err)
+		return nil
+	}
+	if e.cache.IsNew() {
+		e.cache.Forget() // nothing has been mounted with it yet
+	}
+	return err
+}
+
+func (e *engine) openQueue(ctx context.Context, f *mountFlags, p place) (err error) {
+	var q *writeback.Queue
+	e.j, err = journal.Open(ctx, filepath.Join(e.cache.Dir(), "journal"), journal.Options{
+		Contents: e.cache, Log: e.log,
+		SyncFailed: func(n uint64, err error) {
+			if q != nil {
+				q.SyncFailed(n, err)
+			}
+		},
+	})
+	if err != nil {
+		return err
+	}
+	e.later(func() {
+		if err := e.j.Close(); err != nil {
+			e.log.Error("the journal could not be closed cleanly; it will be replayed", "err", err)
+		}
+	})
+	if r := e.j.Recovered(); r.PowerCut {
+		e.log.Warn("the machine was off since the last mount: went on from the last state that was on the disk", "undone", r.Undone)
+	}
+	o := f.queueOptions(p, e.log)
+	o.Journal, o.Cache, o.Remote = e.j, e.cache, e.remote
+	if q, err = writeback.Open(ctx, o); err != nil {
+		return err
+	}
+	e.q = q
+	e.later(func() { q.Close(answerGrace) })
+	return nil
+}
+
+// serveLocal runs the built-in server over loopback for local:DIR.
+func (e *engine) serveLocal(ctx context.Context, f *mountFlags, o *remote.Options) error {
+	key, err := newLocalKey()
+	if err != nil {
+		return err
+	}
+	s, err := ossemu.Open(ctx, e.place.local, ossemu.Options{Keys: map[string]string{key.id: key.secret}, Log: e.log})
+	if err != nil {
+		return err
+	}
+	e.later(func() { s.Close() })
+	if err := s.CreateBucket(localBucket); err != nil {
+		return err
+	}
+	srv, err := serveOn("127.0.0.1:0", s)
+	if err != nil {
+		return err
+	}
+	e.later(func() { srv.Close() })
+	o.Endpoint, o.Region, o.Credentials = "http://"+srv.Addr, "local", key
+	return nil
+}
+
+func (e *engine) status() (mountStatus, error) {
+	s := mountStatus{Source: e.place.String(), Bucket: e.place.bucket, Prefix: e.place.prefix,
+		Endpoint: e.cache.Identity().Endpoint, CacheDir: e.cache.Dir(), Version: version(), OpenFiles: []string{}}
+	var err error
+	if s.Queue, err = e.q.Status(); err != nil {
+		return s, err
+	}
+	if u, err := e.cache.Usage(); err == nil {
+		s.Cache = cacheStatus{Used: u.Used, Free: u.Free, Total: u.Total}
+	}
+	if s.LostAndFound, err = e.cache.LostAndFound(); s.LostAndFound == nil {
+		s.LostAndFound = []cache.Lost{}
+	}
+	return s, err
+}

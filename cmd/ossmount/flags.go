@@ -1,0 +1,251 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ossmount/ossmount/cache"
+	"github.com/ossmount/ossmount/fs"
+	"github.com/ossmount/ossmount/internal/remote"
+	"github.com/ossmount/ossmount/writeback"
+)
+
+// bytesValue is a flag in bytes: a number with an optional K, M, G or T (binary
+// multiples; KiB, MB and the like are understood too).
+type bytesValue int64
+
+func (v *bytesValue) String() string { return strconv.FormatInt(int64(*v), 10) }
+func (v *bytesValue) Type() string   { return "bytes" }
+func (v *bytesValue) Set(s string) error {
+	n, err := parseBytes(s)
+	if err == nil {
+		*v = bytesValue(n)
+	}
+	return err
+}
+
+func parseBytes(s string) (int64, error) {
+	num := strings.TrimRight(strings.ToUpper(strings.TrimSuffix(strings.TrimSpace(s), "/s")), "IB ")
+	shift := 0
+	if i := strings.IndexAny(num, "KMGT"); i >= 0 && i == len(num)-1 {
+		shift = 10 * (strings.IndexByte("KMGT", num[i]) + 1)
+		num = num[:i]
+	}
+	n, err := strconv.ParseFloat(strings.TrimSpace(num), 64)
+	if err != nil || n < 0 || n*float64(int64(1)<<shift) > 1<<62 {
+		return 0, fmt.Errorf("%q is not a size such as 8MiB or 1073741824", s)
+	}
+	return int64(n * float64(int64(1)<<shift)), nil
+}
+
+// mountFlags are the flags of mount, and those of drain that have the same
+// meaning.
+type mountFlags struct {
+	source     string // oss://BUCKET[/PREFIX] or local:DIR
+	mountpoint string
+
+	endpoint, region string
+	cacheDir         string
+	cacheSize        bytesValue
+	cacheMinFree     bytesValue
+
+	delay       time.Duration
+	partSize    bytesValue
+	threshold   bytesValue
+	concurrency int
+	uploadLimit bytesValue
+	doubt       time.Duration
+	maxDirtyAge time.Duration
+	grace       time.Duration
+
+	close, fsync, conflict string
+	metaTTL                string
+	stall                  time.Duration
+	drain                  time.Duration
+
+	uid, gid          uint32
+	fileMode, dirMode string
+	readOnly          bool
+	allowOther        bool
+	background        bool
+	logLevel          string
+}
+
+func (f *mountFlags) engineFlags(c *cobra.Command) {
+	fl := c.Flags()
+	fl.StringVar(&f.endpoint, "endpoint", os.Getenv("OSS_ENDPOINT"), "URL of OSS, such as https://oss-cn-hangzhou.aliyuncs.com (OSS_ENDPOINT)")
+	fl.StringVar(&f.region, "region", os.Getenv("OSS_REGION"), "region such as cn-hangzhou: requests are signed with V4 if given, else V1 (OSS_REGION)")
+	fl.StringVar(&f.cacheDir, "cache-dir", "", "directory for staged files and the journal, one for each mount (default: under the user's cache directory, by bucket and prefix)")
+	fl.Var(&f.partSize, "part-size", "bytes in each part of a multipart upload (0: 8 MiB, growing so that 10,000 parts suffice)")
+	f.threshold = 10 << 20
+	fl.Var(&f.threshold, "multipart-threshold", "bytes up to which a file is one PutObject")
+	fl.IntVar(&f.concurrency, "upload-concurrency", 32, "requests under way at once")
+	fl.Var(&f.uploadLimit, "upload-limit", "bytes sent per second (0: no limit)")
+	fl.DurationVar(&f.doubt, "doubt", time.Minute, "how long a request that got no answer may still take effect")
+	fl.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
+}
+
+func (f *mountFlags) mountFlags(c *cobra.Command) {
+	f.engineFlags(c)
+	fl := c.Flags()
+	fl.DurationVar(&f.delay, "write-back-delay", time.Second, "time from the first close to the upload, in which rewrites, renames and deletes cost no request")
+	fl.DurationVar(&f.maxDirtyAge, "max-dirty-age", time.Minute, "age of an unpublished close from which on a rewrite does not stop its upload any more")
+	fl.DurationVar(&f.grace, "handle-grace", 30*time.Second, "how long a change waits for readers of the version that it replaces")
+	fl.StringVar(&f.close, "close", "journal", "what close waits for: journal (a crash of the daemon loses nothing) or disk (nor does a power cut)")
+	fl.StringVar(&f.fsync, "fsync", "disk", "what fsync waits for: journal or disk")
+	fl.StringVar(&f.conflict, "conflict", "overwrite", "when somebody else has changed the object: overwrite (the last writer wins)")
+	fl.StringVar(&f.metaTTL, "meta-ttl", "5s", "how old a listing may be before OSS is asked again; inf for a bucket that nobody else writes")
+	fl.DurationVar(&f.stall, "stall", 30*time.Second, "how long a call waits for the network without progress before it fails with EIO")
+	fl.DurationVar(&f.drain, "drain", 20*time.Second, "how long an unmount uploads what is pending; the rest stays in the journal")
+	fl.Var(&f.cacheSize, "cache-size", "bytes that staged and cached files may take (0: 80 % of the cache disk)")
+	fl.Var(&f.cacheMinFree, "cache-min-free", "bytes of the cache disk left to others (0: 5 %, at least 1 GiB where the disk is larger than 10)")
+	fl.Uint32Var(&f.uid, "uid", uint32(os.Getuid()), "owner of objects that carry none")
+	fl.Uint32Var(&f.gid, "gid", uint32(os.Getgid()), "group of objects that carry none")
+	fl.StringVar(&f.fileMode, "file-mode", "0644", "mode of objects that carry none, octal")
+	fl.StringVar(&f.dirMode, "dir-mode", "0755", "mode of directories that carry none, octal")
+	fl.BoolVar(&f.readOnly, "read-only", false, "refuse every change")
+	fl.BoolVar(&f.allowOther, "allow-other", false, "let other users use the mount")
+	fl.BoolVar(&f.background, "background", false, "return as soon as the mount serves")
+}
+
+func (f *mountFlags) logger() (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
+		return nil, exit(exitUsage, fmt.Errorf("--log-level=%s: use debug, info, warn or error", f.logLevel))
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})), nil
+}
+
+// place is what is mounted.
+type place struct {
+	bucket, prefix string
+	local          string // directory of local:DIR
+}
+
+func (p place) String() string {
+	if p.local != "" {
+		return "local:" + p.local
+	}
+	return "oss://" + p.bucket + "/" + p.prefix
+}
+
+// localBucket is the bucket of local:DIR.
+const localBucket = "local"
+
+func parseSource(s string) (place, error) {
+	if dir, ok := strings.CutPrefix(s, "local:"); ok && dir != "" {
+		abs, err := filepath.Abs(dir)
+		return place{bucket: localBucket, local: abs}, err
+	}
+	rest, ok := strings.CutPrefix(s, "oss://")
+	bucket, prefix, _ := strings.Cut(rest, "/")
+	if !ok || bucket == "" {
+		return place{}, exit(exitUsage, fmt.Errorf("%q is not what can be mounted: use oss://BUCKET[/PREFIX] or local:DIR", s))
+	}
+	prefix = strings.Trim(prefix, "/")
+	if prefix != "" {
+		prefix += "/"
+	}
+	return place{bucket: bucket, prefix: prefix}, nil
+}
+
+func oneOf(flag, v string, allowed ...string) error {
+	for _, a := range allowed {
+		if v == a {
+			return nil
+		}
+	}
+	return exit(exitUsage, fmt.Errorf("--%s=%s: use %s", flag, v, strings.Join(allowed, " or ")))
+}
+
+func octal(flag, v string) (os.FileMode, error) {
+	n, err := strconv.ParseUint(v, 8, 32)
+	if err != nil || n > 0o777 {
+		return 0, exit(exitUsage, fmt.Errorf("--%s=%s: use octal permission bits such as 0644", flag, v))
+	}
+	return os.FileMode(n), nil
+}
+
+// check refuses flags that mean nothing, before anything is touched.
+func (f *mountFlags) check() error {
+	if err := oneOf("close", f.close, "journal", "disk"); err != nil {
+		return err
+	}
+	if err := oneOf("fsync", f.fsync, "journal", "disk"); err != nil {
+		return err
+	}
+	if err := oneOf("conflict", f.conflict, "overwrite"); err != nil {
+		return err
+	}
+	if f.concurrency < 1 || f.concurrency > 1000 {
+		return exit(exitUsage, fmt.Errorf("--upload-concurrency=%d: use 1 to 1000", f.concurrency))
+	}
+	if f.partSize != 0 && (f.partSize < writeback.MinPartSize || f.partSize > writeback.MaxPartSize) {
+		return exit(exitUsage, fmt.Errorf("--part-size=%d: OSS takes parts of 100 KiB to 5 GiB", f.partSize))
+	}
+	if f.threshold < 1 || f.threshold > writeback.MaxPartSize {
+		return exit(exitUsage, fmt.Errorf("--multipart-threshold=%d: a PutObject holds at most 5 GiB", f.threshold))
+	}
+	_, err := f.ttl()
+	return err
+}
+
+func (f *mountFlags) ttl() (time.Duration, error) {
+	if f.metaTTL == "inf" {
+		return 100 * 365 * 24 * time.Hour, nil
+	}
+	d, err := time.ParseDuration(f.metaTTL)
+	if err != nil || d < 0 {
+		return 0, exit(exitUsage, fmt.Errorf("--meta-ttl=%s: use a duration such as 5s, or inf", f.metaTTL))
+	}
+	return max(d, time.Nanosecond), nil
+}
+
+func (f *mountFlags) fsOptions() (o fs.Options, err error) {
+	o = fs.Options{UID: f.uid, GID: f.gid, Stall: f.stall, ReadOnly: f.readOnly, Close: fs.Level(f.close), Fsync: fs.Level(f.fsync)}
+	if o.MetaTTL, err = f.ttl(); err != nil {
+		return o, err
+	}
+	if o.FileMode, err = octal("file-mode", f.fileMode); err != nil {
+		return o, err
+	}
+	o.DirMode, err = octal("dir-mode", f.dirMode)
+	return o, err
+}
+
+func (f *mountFlags) remoteOptions(p place, log *slog.Logger) remote.Options {
+	return remote.Options{Endpoint: f.endpoint, Region: f.region, Bucket: p.bucket, Credentials: remote.EnvCredentials(),
+		Concurrency: f.concurrency + 8, UploadLimit: int64(f.uploadLimit), Log: log, UserAgent: "ossmount/" + version()}
+}
+
+func (f *mountFlags) queueOptions(p place, log *slog.Logger) writeback.Options {
+	delay := f.delay
+	if delay == 0 {
+		delay = -1
+	}
+	return writeback.Options{Prefix: p.prefix, Delay: delay, PartSize: int64(f.partSize), Threshold: int64(f.threshold),
+		Concurrency: f.concurrency, Doubt: f.doubt, MaxDirtyAge: f.maxDirtyAge, HandleGrace: f.grace,
+		CombineCRC: remote.CombineCRC, Log: log}
+}
+
+// cacheOptions fills in what depends on the disk.
+func (f *mountFlags) cacheOptions(id cache.Identity, total int64) cache.Options {
+	o := cache.Options{Identity: id, Size: int64(f.cacheSize), MinFree: int64(f.cacheMinFree)}
+	if o.Size == 0 {
+		o.Size = total / 5 * 4
+	}
+	if o.MinFree == 0 {
+		o.MinFree = total / 20
+		if total > 10<<30 {
+			o.MinFree = max(o.MinFree, 1<<30)
+		}
+	}
+	return o
+}

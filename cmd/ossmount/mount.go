@@ -1,0 +1,306 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	gofs "github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"github.com/spf13/cobra"
+
+	"github.com/ossmount/ossmount/fs"
+	"github.com/ossmount/ossmount/writeback"
+)
+
+func mountCommand() *cobra.Command {
+	f := &mountFlags{}
+	c := &cobra.Command{
+		Use:   "mount oss://BUCKET[/PREFIX]|local:DIR MOUNTPOINT",
+		Short: "Mount a bucket, a prefix of it, or a local directory of objects",
+		Long: `Mount a bucket, or a prefix of it, as a directory. Runs in the foreground and
+prints "mounted ..." when the mount serves; with --background it returns then.
+
+local:DIR mounts the built-in OSS server, which keeps its objects in DIR.
+
+Credentials come from OSS_ACCESS_KEY_ID, OSS_ACCESS_KEY_SECRET and
+OSS_SESSION_TOKEN. SIGTERM and SIGINT upload what is pending for --drain, then
+unmount; a second signal unmounts at once. What is pending stays in the journal
+and goes on with the next mount.
+
+EXAMPLES
+  ossmount mount oss://my-bucket/data /mnt/data --endpoint=https://oss-cn-hangzhou.aliyuncs.com --region=cn-hangzhou
+  ossmount mount local:./objects /mnt/test
+
+EXIT STATUS
+  0  unmounted, nothing is pending
+  1  failed
+  2  wrong usage
+  3  unmounted, pending work stays in the journal
+  4  unmounted, something is parked`,
+		Args: usage(cobra.ExactArgs(2)),
+		RunE: func(c *cobra.Command, args []string) error {
+			f.source, f.mountpoint = args[0], args[1]
+			if err := f.check(); err != nil {
+				return err
+			}
+			if f.background {
+				return inBackground(c, f)
+			}
+			return runMount(c, f)
+		},
+	}
+	f.mountFlags(c)
+	return c
+}
+
+// daemon is a mount that serves.
+type daemon struct {
+	f      *mountFlags
+	log    *slog.Logger
+	e      *engine
+	fs     *fs.FS
+	server *fuse.Server
+	mount  string // absolute
+	since  time.Time
+
+	ending  sync.Once
+	hurry   context.Context // ends when nothing shall be waited for any more
+	hurryUp context.CancelFunc
+	ended   chan struct{} // closed when the mount has ended
+	code    int
+	text    string
+}
+
+// runMount opens the rooms in order, serves until the mount ends, and closes
+// them in reverse.
+func runMount(c *cobra.Command, f *mountFlags) error {
+	log, err := f.logger()
+	if err != nil {
+		return err
+	}
+	p, err := parseSource(f.source)
+	if err != nil {
+		return err
+	}
+	o, err := f.fsOptions()
+	if err != nil {
+		return err
+	}
+	mountpoint, err := checkMountpoint(f, p, log)
+	if err != nil {
+		return err
+	}
+	ctx := c.Context()
+	e, err := openEngine(ctx, f, p, log)
+	if err != nil {
+		return err
+	}
+	defer e.Close()
+	socket, err := socketPath(e.cache.Dir())
+	if err != nil {
+		return err
+	}
+	o.Remote, o.Queue, o.Cache, o.Prefix, o.ControlSocket, o.Log = e.remote, e.q, e.cache, p.prefix, socket, log
+	d := &daemon{f: f, log: log, e: e, fs: fs.New(ctx, o), mount: mountpoint, since: time.Now(), ended: make(chan struct{})}
+	d.hurry, d.hurryUp = context.WithCancel(ctx)
+	defer d.hurryUp()
+	if err := d.fs.Prime(boundedContext(ctx, 5*time.Second)); err != nil && e.cache.IsNew() {
+		return err
+	}
+	d.server, err = gofs.Mount(mountpoint, d.fs.Root(), d.fs.MountOptions(p.String(), f.allowOther))
+	if err != nil {
+		return fmt.Errorf("mount on %s: %w (is /dev/fuse there, and is this root or is fusermount3 installed?)", mountpoint, err)
+	}
+	control, err := listenControl(socket, d.handlers())
+	if err != nil {
+		d.end(0)
+		return err
+	}
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(signals)
+	go d.onSignals(signals)
+	go d.onUnmount()
+	fmt.Fprintf(c.OutOrStdout(), "mounted %s on %s\n", p, mountpoint)
+	<-d.ended
+	_ = control.Shutdown(boundedContext(ctx, 5*time.Second)) // the one who asked for the end gets an answer
+	os.Remove(socket)
+	if d.text != "" {
+		fmt.Fprintln(os.Stderr, "ossmount:", d.text)
+	}
+	if d.code != 0 {
+		return exit(d.code, nil)
+	}
+	return nil
+}
+
+// boundedContext ends after d; whoever is given it need not end it earlier.
+func boundedContext(ctx context.Context, d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	context.AfterFunc(ctx, cancel)
+	return ctx
+}
+
+func (d *daemon) onSignals(signals <-chan os.Signal) {
+	for n := 0; ; n++ {
+		select {
+		case <-d.ended:
+			return
+		case s := <-signals:
+			if n > 0 {
+				d.log.Warn("second signal: nothing is waited for any more", "signal", s)
+				d.hurryUp()
+				continue
+			}
+			d.log.Info("ending", "signal", s, "drain", d.f.drain)
+			go d.end(d.f.drain)
+		}
+	}
+}
+
+// onUnmount notices that somebody else has unmounted: the daemon drains and
+// ends (H46).
+func (d *daemon) onUnmount() {
+	d.server.Wait()
+	d.end(d.f.drain)
+}
+
+// detachAfter is how long the end waits for the kernel to let go of the mount.
+const detachAfter = 5 * time.Second
+
+// end drains for as long as given, commits what open files hold, unmounts, and
+// says what is left. Only the first call does; all return when it is done.
+func (d *daemon) end(drain time.Duration) {
+	d.ending.Do(func() {
+		defer close(d.ended)
+		d.fs.Stop()
+		ctx, cancel := context.WithTimeout(d.hurry, drain)
+		defer cancel()
+		if drain > 0 {
+			if _, err := d.e.q.Drain(ctx); err != nil {
+				d.log.Warn("drain", "err", err)
+			}
+		}
+		open := d.fs.OpenForWriting()
+		d.unmount()
+		d.fs.Close()
+		d.code, d.text = d.verdict(open)
+	})
+	<-d.ended
+}
+
+func (d *daemon) verdict(open []string) (int, string) {
+	left, err := d.e.q.Wait(boundedContext(context.Background(), 0), "")
+	switch {
+	case err != nil:
+		return exitFailed, err.Error()
+	case len(open) > 0:
+		return exitPending, fmt.Sprintf("unmounted with files open for writing, which are interrupted now: %s; %d changes stay in the journal", strings.Join(open, ", "), left.Pending)
+	case left.Pending > 0:
+		return exitPending, fmt.Sprintf("unmounted; %d changes stay in the journal: mount again, or finish with: ossmount drain --cache-dir=%s", left.Pending, d.e.cache.Dir())
+	case left.Stuck > 0:
+		return exitParked, fmt.Sprintf("unmounted; %d changes are parked or interrupted: see ossmount status --cache-dir=%s", left.Stuck, d.e.cache.Dir())
+	}
+	return 0, ""
+}
+
+// unmount takes the mount away; while somebody is in it, it is detached.
+func (d *daemon) unmount() {
+	done := make(chan struct{})
+	go func() { d.server.Wait(); close(done) }()
+	if err := d.server.Unmount(); err != nil {
+		d.log.Warn("the mount is busy: detached", "err", err)
+		if err := detach(d.mount); err != nil {
+			d.log.Error("detach", "err", err)
+		}
+	}
+	select {
+	case <-done:
+	case <-time.After(detachAfter):
+		d.log.Warn("some process still has the mount; it will see errors")
+	}
+}
+
+func (d *daemon) status() (mountStatus, error) {
+	s, err := d.e.status()
+	s.Mountpoint, s.PID, s.Since = d.mount, os.Getpid(), d.since.Unix()
+	s.OpenFiles = append(s.OpenFiles, d.fs.OpenForWriting()...)
+	return s, err
+}
+
+// wait waits until what lies at a path beneath the mount is on OSS.
+func (d *daemon) wait(ctx context.Context, in waitRequest) (waitAnswer, error) {
+	if in.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, in.Timeout)
+		defer cancel()
+	}
+	var left writeback.Left
+	var err error
+	key := d.e.place.prefix + strings.TrimPrefix(in.Path, "/")
+	if in.Path == "" {
+		left, err = d.e.q.Wait(ctx, "")
+		return waitAnswer{Left: left}, err
+	}
+	for _, k := range []string{key, strings.TrimSuffix(key, "/") + "/"} {
+		l, err := d.e.q.Wait(ctx, k)
+		if err != nil {
+			return waitAnswer{}, err
+		}
+		left.Pending += l.Pending
+		left.Stuck += l.Stuck
+		left.Why += l.Why
+	}
+	return waitAnswer{Left: left}, nil
+}
+
+func (d *daemon) umount(_ context.Context, in umountRequest) (umountAnswer, error) {
+	if busy := d.fs.OpenForWriting(); len(busy) > 0 && !in.Force {
+		return umountAnswer{Code: exitFailed, Busy: busy}, nil
+	}
+	drain := d.f.drain
+	if in.Drain != nil {
+		drain = *in.Drain
+	}
+	d.end(drain)
+	return umountAnswer{Code: d.code, Text: d.text}, nil
+}
+
+// checkMountpoint detaches a dead mount of ours from the path, and refuses
+// what cannot be mounted on (H46, H48).
+func checkMountpoint(f *mountFlags, p place, log *slog.Logger) (string, error) {
+	abs, err := filepath.Abs(f.mountpoint)
+	if err != nil {
+		return "", err
+	}
+	if err := detachDead(abs, log); err != nil {
+		return "", err
+	}
+	st, err := os.Stat(abs)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return "", fmt.Errorf("mount point %s does not exist: make the directory first", abs)
+	case err != nil:
+		return "", fmt.Errorf("mount point: %w", err)
+	case !st.IsDir():
+		return "", fmt.Errorf("mount point %s is not a directory", abs)
+	}
+	if source := mountedOn(abs); source != "" {
+		return "", fmt.Errorf("%s is mounted already (%s): unmount it first", abs, source)
+	}
+	for what, dir := range map[string]string{"cache directory": f.cacheDir, "object directory": p.local} {
+		if in, err := filepath.Abs(dir); dir != "" && err == nil && (in == abs || strings.HasPrefix(in, abs+"/")) {
+			return "", fmt.Errorf("the %s %s lies inside the mount point: choose another", what, in)
+		}
+	}
+	return abs, nil
+}

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/ossmount/ossmount/cache"
+	"github.com/ossmount/ossmount/journal"
+	"github.com/ossmount/ossmount/writeback"
+)
+
+// inspect looks into a cache directory that no daemon has.
+func inspect(ctx context.Context, dir string) (s mountStatus, err error) {
+	c, err := cache.Open(dir, cache.Options{})
+	if err != nil {
+		return s, err
+	}
+	defer c.Close()
+	j, err := journal.Open(ctx, filepath.Join(c.Dir(), "journal"), journal.Options{Contents: c, ReadOnly: true})
+	if err != nil {
+		return s, err
+	}
+	defer j.Close()
+	id := c.Identity()
+	s = mountStatus{Source: "oss://" + id.Bucket + "/" + id.Prefix, Bucket: id.Bucket, Prefix: id.Prefix,
+		Endpoint: id.Endpoint, CacheDir: c.Dir(), Version: version(), OpenFiles: []string{}}
+	if s.Queue, err = writeback.Inspect(j); err != nil {
+		return s, err
+	}
+	if u, err := c.Usage(); err == nil {
+		s.Cache = cacheStatus{Used: u.Used, Free: u.Free, Total: u.Total}
+	}
+	if s.LostAndFound, err = c.LostAndFound(); s.LostAndFound == nil {
+		s.LostAndFound = []cache.Lost{}
+	}
+	return s, err
+}
+
+func printJSON(w io.Writer, s mountStatus) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(s)
+}
+
+func printStatus(w io.Writer, s mountStatus) {
+	q := s.Queue
+	where := "not mounted"
+	if s.Mountpoint != "" {
+		where = "on " + s.Mountpoint
+	}
+	fmt.Fprintf(w, "%s %s\n", s.Source, where)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	row := func(name, f string, args ...any) { fmt.Fprintf(t, "  %s\t%s\n", name, fmt.Sprintf(f, args...)) }
+	row("endpoint", "%s", s.Endpoint)
+	if q.Away != "" {
+		row("OSS", "cannot be used since %s: %s", time.Unix(0, q.AwaySince).Format(time.TimeOnly), q.Away)
+	}
+	if q.Damaged != "" {
+		row("cache disk", "FAILED, nothing is opened for writing: %s", q.Damaged)
+	}
+	pending := fmt.Sprintf("%d changes, %s", q.Pending, size(q.Bytes))
+	if q.Oldest != 0 {
+		pending += fmt.Sprintf(", the oldest for %s", time.Since(time.Unix(0, q.Oldest)).Round(time.Second))
+	}
+	row("pending", "%s", pending)
+	row("parked", "%d", q.Parked)
+	row("interrupted", "%d", q.Interrupted)
+	row("lost+found", "%d", len(s.LostAndFound))
+	row("cache", "%s used, %s free, in %s", size(s.Cache.Used), size(s.Cache.Free), s.CacheDir)
+	t.Flush()
+	for _, u := range q.Uploading {
+		if u.Parts > 0 {
+			fmt.Fprintf(w, "  uploading  %s  %s of %s, part %d/%d %s\n", u.Key, size(u.Sent), size(u.Size), u.Done, u.Parts, bar(u.Sent, u.Size))
+		} else {
+			fmt.Fprintf(w, "  uploading  %s  %s\n", u.Key, size(u.Size))
+		}
+	}
+	for _, list := range [][]writeback.Waiting{q.Kept, q.Waiting} {
+		for _, k := range list {
+			fmt.Fprintf(w, "  %-10s %s  %s  %s\n", k.State, k.Key, size(k.Size), k.Reason)
+		}
+	}
+	for _, l := range s.LostAndFound {
+		fmt.Fprintf(w, "  found      %s  %s  was %q\n", l.Path, size(l.Size), l.Witness.Key)
+	}
+}
+
+func bar(done, all int64) string {
+	const width = 20
+	n := 0
+	if all > 0 {
+		n = int(done * width / all)
+	}
+	return "[" + strings.Repeat("#", n) + strings.Repeat(".", width-n) + "]"
+}
+
+func size(n int64) string {
+	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
+	v, i := float64(n), 0
+	for v >= 1024 && i < len(units)-1 {
+		v, i = v/1024, i+1
+	}
+	if i == 0 {
+		return fmt.Sprintf("%d B", n)
+	}
+	return fmt.Sprintf("%.1f %s", v, units[i])
+}
