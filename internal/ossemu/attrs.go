@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"unicode"
 )
 
 const (
@@ -98,7 +99,7 @@ func userMeta(h http.Header) ([]pair, error) {
 			continue
 		}
 		short, value := lower[len(metaPrefix):], values[0]
-		if short == "" || strings.ContainsFunc(short, notMetaName) {
+		if short == "" || strings.ContainsFunc(short, notLowerName) {
 			return nil, withEC(invalidArgument(lower, value, "The user metadata name is invalid."), "0011-00000004")
 		}
 		if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' }) {
@@ -111,10 +112,6 @@ func userMeta(h http.Header) ([]pair, error) {
 	}
 	sort.Slice(meta, func(i, j int) bool { return meta[i].name < meta[j].name })
 	return meta, nil
-}
-
-func notMetaName(r rune) bool {
-	return r != '-' && (r < '0' || r > '9') && (r < 'a' || r > 'z')
 }
 
 func withEC(e *apiError, ec string) *apiError {
@@ -144,12 +141,18 @@ func checkTags(tags []pair) error {
 	sort.Slice(tags, func(i, j int) bool { return tags[i].name < tags[j].name })
 	bad := len(tags) > maxTags
 	for i, t := range tags {
-		bad = bad || t.name == "" || len(t.name) > 128 || len(t.value) > 256 || i > 0 && tags[i-1].name == t.name
+		bad = bad || t.name == "" || len(t.name) > 128 || len(t.value) > 256 || i > 0 && tags[i-1].name == t.name ||
+			strings.ContainsFunc(t.name+t.value, notTag)
 	}
 	if bad {
 		return refuse(400, "InvalidTag", "The tag provided was not a valid tag.", "")
 	}
 	return nil
+}
+
+// notTag reports whether r may not stand in a tag.
+func notTag(r rune) bool {
+	return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune(" +-=._:/", r)
 }
 
 // forbidOverwrite reports whether the request must not replace an object.

@@ -117,6 +117,9 @@ func (c *call) listBuckets() (*answer, error) {
 		return nil, err
 	}
 	prefix, marker := c.query.get("prefix"), c.query.get("marker")
+	if strings.ContainsFunc(prefix, notLowerName) {
+		return nil, invalidArgument("prefix", prefix, "The prefix is not that of a bucket name.")
+	}
 	r := listBucketsResult{Owner: *theOwner}
 	c.s.store.view(func() error {
 		for _, name := range c.s.store.bucketNamesLocked() {

@@ -58,10 +58,12 @@ func validBucket(name string) bool {
 	if len(name) < 3 || len(name) > 63 || name[0] == '-' || name[len(name)-1] == '-' {
 		return false
 	}
-	return !strings.ContainsFunc(name, func(r rune) bool {
-		return r != '-' && (r < '0' || r > '9') && (r < 'a' || r > 'z')
-	})
+	return !strings.ContainsFunc(name, notLowerName)
 }
+
+// notLowerName reports whether r may not stand in a bucket name or, lower-cased,
+// in the name of user metadata.
+func notLowerName(r rune) bool { return r != '-' && (r < '0' || r > '9') && (r < 'a' || r > 'z') }
 
 const maxKey = 1023
 

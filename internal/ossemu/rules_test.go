@@ -191,12 +191,13 @@ func TestTaggingACLAndResponseOverrides(t *testing.T) {
 	r := newRig(t)
 	b := r.bucket(oss.AuthV4)
 	r.put("k", []byte("x"))
-	if err := b.PutObjectTagging("k", oss.Tagging{Tags: []oss.Tag{{Key: "a", Value: "1"}, {Key: "b", Value: "&"}}}); err != nil {
+	if err := b.PutObjectTagging("k", oss.Tagging{Tags: []oss.Tag{{Key: "a", Value: "1"}, {Key: "b", Value: "x/y"}}}); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := b.GetObjectTagging("k"); err != nil || len(got.Tags) != 2 || got.Tags[1].Value != "&" {
+	if got, err := b.GetObjectTagging("k"); err != nil || len(got.Tags) != 2 || got.Tags[1].Value != "x/y" {
 		t.Error(got, err)
 	}
+	wantCode(t, b.PutObjectTagging("k", oss.Tagging{Tags: []oss.Tag{{Key: "a&", Value: "1"}}}), 400, "InvalidTag")
 	if err := b.DeleteObjectTagging("k"); err != nil {
 		t.Error(err)
 	}
