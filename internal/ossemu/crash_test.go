@@ -232,4 +232,3 @@ func TestRefusedBigBodyStillGetsItsAnswer(t *testing.T) {
 	b, _ := c.Bucket(testBucket)
 	wantCode(t, b.PutObject("k", bytes.NewReader(make([]byte, 8<<20))), 403, "SignatureDoesNotMatch")
 }
-
