@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -56,8 +57,10 @@ type Cache struct {
 	next     atomic.Uint64
 	sidecars bool // no user attributes here: witnesses stand in files
 
-	mu   sync.Mutex
-	dirs map[string]bool // subdirectories with entries not yet synced
+	mu    sync.Mutex
+	dirs  map[string]bool // subdirectories with entries not yet synced
+	sum   int64           // bytes that contents took when they were last counted
+	sumAt time.Time
 }
 
 // Subdirectories of contents: one hexadecimal byte of the number.
@@ -271,7 +274,19 @@ func (c *Cache) Usage() (Usage, error) {
 	return u, nil
 }
 
-func (c *Cache) used() (sum int64) {
+// recount is how long a count of what contents take is believed.
+const recount = 10 * time.Second
+
+func (c *Cache) used() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.sumAt.IsZero() || time.Since(c.sumAt) > recount {
+		c.sum, c.sumAt = c.count(), time.Now()
+	}
+	return c.sum
+}
+
+func (c *Cache) count() (sum int64) {
 	for n := range c.Numbers() {
 		var st unix.Stat_t
 		if unix.Lstat(c.path(n), &st) == nil {

@@ -55,7 +55,10 @@ func (x *file) fillAttr(out *fuse.Attr) {
 	defer x.mu.RUnlock()
 	fillAttr(out, x.attr, x.size)
 	if x.content != nil {
-		out.Blocks = uint64(x.content.Blocks())
+		out.Blocks = min(out.Blocks, uint64(x.content.Blocks()))
+	}
+	if x.n.isGone() {
+		out.Nlink = 0
 	}
 	out.Ino = x.n.StableAttr().Ino
 }

@@ -392,7 +392,11 @@ func (o *overlay) findInBig(ctx context.Context, key string) (found remoteName, 
 func (o *overlay) ofRow(ctx context.Context, r *writeback.Row) (*entry, error) {
 	e := &entry{key: r.Key, dir: strings.HasSuffix(r.Key, "/"), attr: r.Attr, size: r.Size, row: r,
 		headers: r.Headers, meta: r.Meta, known: r.Known}
-	if r.Attr.Mode == 0 && !r.Base.IsZero() { // a renamed object of which nothing was asked yet
+	if r.Attr.Mode == 0 { // what its base carries
+		e.attr = object.ReadAttr(r.Meta, o.defaults(e.dir, time.Time{}))
+		e.meta = r.Meta.Foreign()
+	}
+	if r.Unlearnt && r.Attr.Mode == 0 { // moved with its directory, and nothing was asked about it
 		a, err := o.attrs(ctx, object.Entry{Key: r.Base.Key, ETag: r.Base.ETag, Size: r.Base.Size})
 		if err != nil {
 			return nil, err

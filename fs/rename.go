@@ -280,7 +280,7 @@ func (m *move) moveTree(c *writeback.Change, oldKey, newKey string, objects map[
 			return err
 		}
 		// Its attributes are asked for when it is carried, or looked at.
-		hole := &writeback.Row{Base: ref, Size: ref.Size, Expected: ref, Known: true}
+		hole := &writeback.Row{Base: ref, Size: ref.Size, Expected: ref, Known: true, Unlearnt: true}
 		if err := c.Move(key, moved(key), hole, object.Ref{}, m.known); err != nil {
 			return err
 		}

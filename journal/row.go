@@ -42,6 +42,10 @@ type Row struct {
 	Size int64       `json:"z,omitempty"` // bytes of the file
 	Attr object.Attr `json:"a,omitzero"`
 
+	// Unlearnt: Base was renamed with its directory and nothing has been asked
+	// about it: its metadata is taken over as HEAD shows it.
+	Unlearnt bool `json:"ul,omitempty"`
+
 	// Headers and foreign user metadata that a rewrite keeps (H22).
 	Headers object.Headers `json:"h,omitempty"`
 	Meta    object.Meta    `json:"m,omitempty"`

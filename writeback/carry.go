@@ -158,7 +158,9 @@ func (t *transfer) options(tag string) object.PutOptions {
 	for k, v := range t.row.Meta {
 		m[k] = v
 	}
-	t.row.Attr.AddTo(m)
+	if t.row.Attr.Mode != 0 {
+		t.row.Attr.AddTo(m)
+	}
 	m[object.TagMeta] = tag
 	return object.PutOptions{Meta: m, Headers: t.row.Headers}
 }

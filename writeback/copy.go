@@ -16,7 +16,7 @@ import (
 // a copy on the server, onto the key itself for new attributes.
 func (t *transfer) copy() error {
 	row := t.row
-	if row.Size > maxCopySize {
+	if row.Size > t.q.o.limits.maxCopy {
 		return t.multipart()
 	}
 	if row.Base.Key == row.Key && row.Note != nil && !t.q.o.rules.noR7 {
@@ -262,11 +262,11 @@ func (q *Queue) filled(row *Row, y *cache.Content) error {
 // else its base is copied to a hidden key, and it looks there (R5).
 func (t *transfer) free() error {
 	q, row := t.q, t.row
-	limit := int64(cloneLimit)
+	limit := q.o.limits.clone
 	if u, err := q.c.Usage(); err == nil {
 		limit = min(limit, u.Free/4)
 	}
-	if row.Size <= limit || row.Size > maxCopySize {
+	if row.Size <= limit || row.Size > q.o.limits.maxCopy {
 		err := q.fill(q.work, row)
 		if errors.Is(err, errAgainNow) {
 			return nil

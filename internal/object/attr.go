@@ -68,6 +68,13 @@ func ReadAttr(m Meta, def Attr) Attr {
 	return a
 }
 
+// KeepTime writes t as the time of modification, unless m has one.
+func (m Meta) KeepTime(t time.Time) {
+	if _, ok := ParseTime(m[metaMtime]); !ok && !t.IsZero() {
+		m[metaMtime] = FormatTime(t.UnixNano())
+	}
+}
+
 // Foreign returns the user metadata that is not ours, or nil.
 func (m Meta) Foreign() Meta {
 	var out Meta
