@@ -15,6 +15,9 @@ import (
 // copy carries a row whose bytes are one hole over a version that OSS holds:
 // a copy on the server, onto the key itself for new attributes.
 func (t *transfer) copy() error {
+	if err := t.learn(); err != nil {
+		return t.baseLost(err)
+	}
 	row := t.row
 	if row.Size > t.q.o.limits.maxCopy {
 		return t.multipart()
