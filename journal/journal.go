@@ -79,7 +79,8 @@ type Journal struct {
 	last     uint64     // timestamp of the newest commit
 	unsynced map[uint64]struct{}
 	counts   Counts
-	broken   error // the journal's own disk failed, or it is closed
+	broken   error          // the journal's own disk failed, or it is closed
+	views    sync.WaitGroup // Views under way; added to under mu while not closed
 
 	hmu      sync.Mutex // horizon state; taken after mu where both are needed
 	slot     slot
@@ -244,15 +245,25 @@ func (j *Journal) Update(f func(tx *Tx) error) (seq uint64, err error) {
 
 // View runs f on the newest state.
 func (j *Journal) View(f func(tx *Tx) error) error {
-	j.mu.Lock()
-	last, broken := j.last, j.broken
-	j.mu.Unlock()
-	if errors.Is(broken, ErrClosed) {
-		return broken
+	last, err := j.enter()
+	if err != nil {
+		return err
 	}
+	defer j.views.Done()
 	tx := j.begin(last, false)
 	defer tx.txn.Discard()
 	return f(tx)
+}
+
+// enter keeps the database open until views.Done.
+func (j *Journal) enter() (last uint64, err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if errors.Is(j.broken, ErrClosed) {
+		return 0, j.broken
+	}
+	j.views.Add(1)
+	return j.last, nil
 }
 
 func (j *Journal) begin(at uint64, update bool) *Tx {
@@ -291,6 +302,7 @@ func (j *Journal) close(step bool) error {
 		err = j.step()
 	}
 	j.fail(ErrClosed)
+	j.views.Wait()
 	return errors.Join(err, j.db.Close())
 }
 
