@@ -300,7 +300,14 @@ func (x *file) release(write bool) {
 	if !x.less(write) {
 		return
 	}
+	// A close that failed, or never came, has left bytes without a row: once
+	// more, and if that fails they stay for the next start's lost+found.
+	err := x.commitChanges()
 	x.n.clearFile(x)
+	if err != nil {
+		x.fs.o.Log.Error("an open file could not be committed; its bytes are kept aside", "key", x.n.key(), "err", err)
+		return
+	}
 	x.end(write)
 }
 

@@ -271,7 +271,7 @@ func (o *overlay) lookup(ctx context.Context, dir, name string) (*entry, error) 
 	key := dir + name
 	// Rows are read before OSS is asked (R9).
 	var file, sub *writeback.Row
-	beneath := false
+	beneath, living := false, false
 	err := o.q.View(func(tx *journal.Tx) (err error) {
 		if file, err = tx.Row(key); err != nil {
 			return err
@@ -279,9 +279,14 @@ func (o *overlay) lookup(ctx context.Context, dir, name string) (*entry, error) 
 		if sub, err = tx.Row(key + "/"); err != nil {
 			return err
 		}
-		for range tx.Rows(key+"/", "") {
+		for r, err := range tx.Rows(key+"/", "") {
+			if err != nil {
+				return err
+			}
 			beneath = true
-			break
+			if living = r.Kind == journal.Put; living {
+				break
+			}
 		}
 		return nil
 	})
@@ -298,8 +303,8 @@ func (o *overlay) lookup(ctx context.Context, dir, name string) (*entry, error) 
 		return nil, err
 	}
 	defer moment.Done()
-	if found.dir && sub == nil {
-		if beneath && !o.alive(ctx, key+"/") {
+	if (found.dir || living) && sub == nil {
+		if beneath && !living && !o.alive(ctx, key+"/") {
 			return nil, fail(syscall.ENOENT)
 		}
 		return o.ofDir(ctx, key+"/", known)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -92,6 +93,9 @@ EXIT STATUS
   4  something there is parked or interrupted: see ossmount status`,
 		Args: usage(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
+			if _, err := os.Lstat(args[0]); err != nil {
+				return err
+			}
 			socket, root, err := findControl(args[0])
 			if err != nil {
 				return err

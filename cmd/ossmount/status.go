@@ -28,7 +28,12 @@ func inspect(ctx context.Context, dir string) (s mountStatus, err error) {
 	}
 	defer j.Close()
 	id := c.Identity()
-	s = mountStatus{Source: "oss://" + id.Bucket + "/" + id.Prefix, Bucket: id.Bucket, Prefix: id.Prefix,
+	p := place{bucket: id.Bucket, prefix: id.Prefix}
+	p.local, _ = strings.CutPrefix(id.Endpoint, "local:")
+	if p.local == id.Endpoint {
+		p.local = ""
+	}
+	s = mountStatus{Source: p.String(), Bucket: id.Bucket, Prefix: id.Prefix,
 		Endpoint: id.Endpoint, CacheDir: c.Dir(), Version: version(), OpenFiles: []string{}}
 	if s.Queue, err = writeback.Inspect(j); err != nil {
 		return s, err
