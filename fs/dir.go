@@ -93,8 +93,8 @@ func (n *node) make(ctx context.Context, op, name string, r *writeback.Row, out 
 	if err != nil {
 		return nil, n.fs.errno(op, err)
 	}
-	if isDir && known {
-		n.fs.overlay.born(r.Key)
+	if isDir {
+		n.fs.overlay.born(r.Key, !known)
 	}
 	return n.child(ctx, name, &entry{key: r.Key, dir: isDir, attr: r.Attr, size: r.Size, row: r}, out), 0
 }

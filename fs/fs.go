@@ -205,6 +205,11 @@ func (f *FS) patient(ctx context.Context) (context.Context, context.CancelFunc) 
 // ask repeats a question to OSS while the failure is one that passes, until
 // ctx ends.
 func ask[T any](ctx context.Context, f func(ctx context.Context) (T, error)) (T, error) {
+	return askFor(ctx, 0, f)
+}
+
+// askFor is ask that begins no further try after patience; 0: no such limit.
+func askFor[T any](ctx context.Context, patience time.Duration, f func(ctx context.Context) (T, error)) (T, error) {
 	wait := backoff.NewExponentialBackOff()
 	wait.InitialInterval = 100 * time.Millisecond
 	wait.MaxInterval = 2 * time.Second
@@ -218,7 +223,7 @@ func ask[T any](ctx context.Context, f func(ctx context.Context) (T, error)) (T,
 			}
 		}
 		return v, err
-	}, backoff.WithBackOff(wait), backoff.WithMaxElapsedTime(0))
+	}, backoff.WithBackOff(wait), backoff.WithMaxElapsedTime(patience))
 	if err != nil && last != nil && ctx.Err() != context.Canceled {
 		err = last
 	}

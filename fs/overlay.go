@@ -122,9 +122,9 @@ func (o *overlay) forget(key string) {
 }
 
 // born notes that the directory key has just been made by us where OSS held
-// nothing: its listing is empty.
-func (o *overlay) born(key string) {
-	o.keep(key, &listing{moment: o.q.Moment(), at: time.Now(), files: map[string]object.Entry{}, dirs: map[string]struct{}{}})
+// nothing, or, with stale, where nothing was known of: its listing is empty.
+func (o *overlay) born(key string, stale bool) {
+	o.keep(key, &listing{moment: o.q.Moment(), at: time.Now(), stale: stale, files: map[string]object.Entry{}, dirs: map[string]struct{}{}})
 }
 
 func (o *overlay) keep(key string, l *listing) {
@@ -192,15 +192,51 @@ func (o *overlay) newest(ctx context.Context, key string) (*listing, error) {
 		if l != nil { // what is known will do if OSS does not answer
 			return o.fetch(ctx, key)
 		}
-		return ask(ctx, func(ctx context.Context) (*listing, error) { return o.fetch(ctx, key) })
+		return askFor(ctx, o.fs.o.Stall/10, func(ctx context.Context) (*listing, error) { return o.fetch(ctx, key) })
 	})
-	if err == nil {
+	switch {
+	case err == nil:
 		return got.(*listing), nil
-	}
-	if l != nil && !errors.Is(err, errBig) && object.KindOf(err) == object.Again {
+	case errors.Is(err, errBig) || object.KindOf(err) != object.Again || o.fs.work.Err() != nil:
+		return nil, err
+	case l != nil:
 		return o.stillGood(l), nil
 	}
-	return nil, err
+	return o.remembered(key, err)
+}
+
+// remembered makes a listing of what the journal remembers of a directory that
+// OSS does not answer about and that was not listed since the mount: what we
+// have uploaded or looked at.
+func (o *overlay) remembered(key string, why error) (*listing, error) {
+	l := &listing{moment: o.q.Moment(), at: time.Now(), stale: true, files: map[string]object.Entry{}, dirs: map[string]struct{}{}}
+	err := o.q.View(func(tx *journal.Tx) error {
+		own, err := tx.Attrs(key)
+		if err != nil {
+			return err
+		}
+		if own != nil {
+			l.marker = &object.Entry{Key: key, ETag: own.Ref.ETag, LastModified: own.LastModified}
+		}
+		for k, a := range tx.AttrsIn(key) {
+			name := strings.TrimSuffix(k[len(key):], "/")
+			switch {
+			case !nameable(name):
+			case a == nil:
+				l.dirs[name] = struct{}{}
+			default:
+				l.files[name] = object.Entry{Key: k, ETag: a.Ref.ETag, Size: a.Ref.Size, LastModified: a.LastModified}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		l.moment.Done()
+		return nil, err
+	}
+	o.fs.o.Log.Warn("OSS does not answer: a directory is shown as it is remembered here", "key", key, "names", len(l.files)+len(l.dirs), "err", why)
+	o.keep(key, l)
+	return l, nil
 }
 
 // stillGood lets an old listing serve for a while longer.
@@ -496,18 +532,40 @@ func (o *overlay) marker(ctx context.Context, key string) (*object.Info, error) 
 		return info, nil
 	}
 	moment := o.q.Moment()
-	head, err := ask(ctx, func(ctx context.Context) (object.Info, error) { return o.fs.remote.Head(ctx, key) })
+	head, err := askFor(ctx, o.fs.o.Stall/10, func(ctx context.Context) (object.Info, error) { return o.fs.remote.Head(ctx, key) })
 	switch {
 	case object.IsAbsent(err):
 		return o.keepDir(key, &dirInfo{moment: moment, at: time.Now()}), nil
 	case err != nil:
 		moment.Done()
-		if d != nil && object.KindOf(err) == object.Again {
-			return d.info, nil
+		if object.KindOf(err) == object.Again {
+			return o.rememberedMarker(key, d)
 		}
 		return nil, err
 	}
 	return o.keepDir(key, &dirInfo{moment: moment, at: time.Now(), info: &head}), nil
+}
+
+// rememberedMarker is marker while OSS does not answer.
+func (o *overlay) rememberedMarker(key string, d *dirInfo) (*object.Info, error) {
+	if d == nil {
+		d = &dirInfo{moment: o.q.Moment()}
+		err := o.q.View(func(tx *journal.Tx) error {
+			a, err := tx.Attrs(key)
+			if err == nil && a != nil {
+				d.info = &object.Info{Ref: a.Ref, Meta: a.Meta, Headers: a.Headers, LastModified: a.LastModified}
+			}
+			return err
+		})
+		if err != nil {
+			d.moment.Done()
+			return nil, err
+		}
+	} else {
+		d = &dirInfo{moment: o.q.Moment(), info: d.info}
+	}
+	d.at = time.Now()
+	return o.keepDir(key, d), nil
 }
 
 // knownMarker returns what is remembered of a directory's own object, and

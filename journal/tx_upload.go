@@ -3,6 +3,7 @@ package journal
 import (
 	"encoding/binary"
 	"iter"
+	"strings"
 
 	badger "github.com/dgraph-io/badger/v4"
 )
@@ -216,4 +217,35 @@ func (tx *Tx) DropAttrs(key string) error {
 		return err
 	}
 	return tx.drop(spaced(spaceAttr, key))
+}
+
+// AttrsIn yields the attributes learnt of the names directly in the directory
+// prefix ("" or ending in "/"); of what lies deeper, only the directory's key,
+// ending in "/", with nil.
+func (tx *Tx) AttrsIn(prefix string) iter.Seq2[string, *Attrs] {
+	return func(yield func(string, *Attrs) bool) {
+		space := spaced(spaceAttr, prefix)
+		it := tx.txn.NewIterator(badger.IteratorOptions{Prefix: space, PrefetchValues: false})
+		defer it.Close()
+		for it.Seek(space); it.ValidForPrefix(space); {
+			key := string(it.Item().Key()[1:])
+			slash := strings.IndexByte(key[len(prefix):], '/')
+			if slash >= 0 {
+				dir := key[:len(prefix)+slash+1]
+				if !yield(dir, nil) {
+					return
+				}
+				it.Seek(spaced(spaceAttr, dir[:len(dir)-1], "0"))
+				continue
+			}
+			a := &Attrs{}
+			if it.Item().Value(func(b []byte) error { return decode(b, a) }) == nil && key != prefix {
+				a.Key = key
+				if !yield(key, a) {
+					return
+				}
+			}
+			it.Next()
+		}
+	}
 }
