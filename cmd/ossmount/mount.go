@@ -294,9 +294,6 @@ func checkMountpoint(f *mountFlags, p place, log *slog.Logger) (string, error) {
 	case !st.IsDir():
 		return "", fmt.Errorf("mount point %s is not a directory", abs)
 	}
-	if source := mountedOn(abs); source != "" {
-		return "", fmt.Errorf("%s is mounted already (%s): unmount it first", abs, source)
-	}
 	for what, dir := range map[string]string{"cache directory": f.cacheDir, "object directory": p.local} {
 		if in, err := filepath.Abs(dir); dir != "" && err == nil && (in == abs || strings.HasPrefix(in, abs+"/")) {
 			return "", fmt.Errorf("the %s %s lies inside the mount point: choose another", what, in)

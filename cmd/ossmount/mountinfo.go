@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -35,22 +37,46 @@ func unescape(s string) string {
 }
 
 // detachDead takes dead mounts of ours off path: their daemon was killed, and
-// every call on them fails with ENOTCONN. They may be stacked.
+// every call on them fails with ENOTCONN. They may be stacked. A daemon that
+// has just been killed takes a moment to be gone, in which its mount looks
+// alive but does not answer.
 func detachDead(path string, log *slog.Logger) error {
-	for range 16 {
+	deadline := time.Now().Add(5 * time.Second)
+	for time.Now().Before(deadline) {
 		var st unix.Stat_t
-		if err := unix.Stat(path, &st); !errors.Is(err, unix.ENOTCONN) {
-			return nil
-		}
-		if mountedOn(path) == "" {
+		err := unix.Stat(path, &st)
+		source := mountedOn(path)
+		switch {
+		case errors.Is(err, unix.ENOTCONN) && source == "":
 			return fmt.Errorf("%s is a dead mount of another program: unmount it with fusermount3 -u or umount", path)
-		}
-		log.Warn("a dead mount was found on the mount point and detached", "mountpoint", path)
-		if err := detach(path); err != nil {
-			return fmt.Errorf("detach the dead mount on %s: %w", path, err)
+		case errors.Is(err, unix.ENOTCONN):
+			log.Warn("a dead mount was found on the mount point and detached", "mountpoint", path)
+			if err := detach(path); err != nil {
+				return fmt.Errorf("detach the dead mount on %s: %w", path, err)
+			}
+		case source == "":
+			return nil
+		case answers(path):
+			return fmt.Errorf("%s is mounted already (%s): unmount it first", path, source)
+		default:
+			time.Sleep(50 * time.Millisecond)
 		}
 	}
-	return fmt.Errorf("%s: too many dead mounts", path)
+	return fmt.Errorf("%s is mounted, but its daemon does not answer: end it, then mount again", path)
+}
+
+// answers reports whether the daemon of the mount on path is there.
+func answers(path string) bool {
+	socket, root, err := findControl(path)
+	if err != nil || root != path {
+		return false
+	}
+	conn, err := net.Dial("unix", socket)
+	if err != nil {
+		return false
+	}
+	conn.Close()
+	return true
 }
 
 func detach(path string) error { return unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) }
