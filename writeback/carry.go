@@ -101,6 +101,15 @@ func (t *transfer) carry() error {
 	}
 }
 
+// tag is the mark of what t publishes: a request that is repeated keeps its
+// own, also after a power cut, when the cache ID is another (R8).
+func (t *transfer) tag() string {
+	if t.row.Note != nil {
+		return t.row.Note.Tag
+	}
+	return t.q.tag(t.row.Seq)
+}
+
 // single is one PutObject.
 func (t *transfer) single() error {
 	src, done, err := t.source()
@@ -108,7 +117,7 @@ func (t *transfer) single() error {
 		return err
 	}
 	defer done()
-	return t.publish(t.q.tag(t.row.Seq), func(ctx context.Context, tag string) (object.Ref, error) {
+	return t.publish(t.tag(), func(ctx context.Context, tag string) (object.Ref, error) {
 		if err := t.q.requests.Acquire(t.q.work, 1); err != nil {
 			return object.Ref{}, errStopped
 		}
@@ -167,7 +176,7 @@ func (t *transfer) options(tag string) object.PutOptions {
 
 // delete is one DeleteObject.
 func (t *transfer) delete() error {
-	return t.publish(t.q.tag(t.row.Seq), func(ctx context.Context, _ string) (object.Ref, error) {
+	return t.publish(t.tag(), func(ctx context.Context, _ string) (object.Ref, error) {
 		if err := t.q.requests.Acquire(t.q.work, 1); err != nil {
 			return object.Ref{}, errStopped
 		}
@@ -236,11 +245,10 @@ func (t *transfer) note(tag string) (at uint64, err error) {
 			t.row = cur
 			return nil
 		}
-		lost := int64(0)
-		if cur.Note != nil {
-			lost = cur.Note.Lost
+		if err := t.q.otherTag(tx, cur); err != nil {
+			return err
 		}
-		cur.Note = &journal.Note{Tag: tag, Lost: lost}
+		cur.Note = &journal.Note{Tag: tag}
 		if cur.Base.Key == cur.Key && !cur.Base.IsZero() {
 			cur.Tags = append(cur.Tags, tag)
 		}
@@ -361,6 +369,7 @@ func (t *transfer) settleOld(tx *journal.Tx, cur *Row, ref object.Ref) error {
 	if err := endDoubt(tx, t.row, false); err != nil {
 		return err
 	}
+	tx.BeforeCommit(func() error { t.q.memos.settled(t.row.Key, Memo{Ref: ref}); return nil }) // R9
 	if cur != nil {
 		cur.Expected, cur.Known = ref, true
 		if err := tx.PutRow(cur); err != nil {
@@ -422,7 +431,7 @@ func (t *transfer) settleNow(tx *journal.Tx, cur *Row, ref object.Ref, s *settle
 			return err
 		}
 	} else {
-		memo.Attrs = &journal.Attrs{Key: key, Ref: ref, Meta: t.options(t.q.tag(cur.Seq)).Meta, Headers: cur.Headers}
+		memo.Attrs = &journal.Attrs{Key: key, Ref: ref, Meta: t.options(t.tag()).Meta, Headers: cur.Headers}
 		if oldAttr {
 			memo.Attrs.Meta = attrMeta(memo.Attrs.Meta, u.Attr)
 		}
@@ -474,6 +483,9 @@ func (t *transfer) keepClean(tx *journal.Tx, cur *Row, ref object.Ref, s *settle
 				return err
 			}
 		}
+	}
+	if cur.Content != 0 && keep != cur.Content {
+		s.dropped = append(s.dropped, cur.Content) // in use still if it is open
 	}
 	if before != nil && before.Content != keep {
 		s.dropped = append(s.dropped, before.Content)

@@ -198,7 +198,7 @@ func (c *Change) set(next *Row) error {
 	if old != nil && !old.Base.IsZero() {
 		c.freed = append(c.freed, old.Base.Key)
 	}
-	if err := c.dropUnusedUpload(next); err != nil {
+	if err := c.dropUnusedUpload(next, old); err != nil {
 		return err
 	}
 	nothing := next.Kind == journal.Delete && next.Known && next.Expected.IsZero() && d == nil
@@ -217,13 +217,15 @@ func (c *Change) set(next *Row) error {
 }
 
 // dropUnusedUpload turns the upload of next's key into a debt unless its parts
-// are of use to next.
-func (c *Change) dropUnusedUpload(next *Row) error {
+// are of use to next. One that may have been completed is not: its object would
+// carry the tag of next with the bytes of old (R8).
+func (c *Change) dropUnusedUpload(next, old *Row) error {
 	u, err := c.tx.Upload(next.Key)
 	if err != nil || u == nil {
 		return err
 	}
-	if next.Kind == journal.Put && u.Content == next.Content && u.Base == next.Base && (u.Content != 0 || !u.Base.IsZero()) {
+	completed := old != nil && old.Note != nil && old.Note.Tag == u.Tag
+	if !completed && next.Kind == journal.Put && u.Content == next.Content && u.Base == next.Base && (u.Content != 0 || !u.Base.IsZero()) {
 		return nil
 	}
 	return oweAbort(c.tx, next.Key, u)

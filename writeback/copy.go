@@ -28,7 +28,7 @@ func (t *transfer) copy() error {
 			return err
 		}
 	}
-	err := t.publish(t.q.tag(row.Seq), func(ctx context.Context, tag string) (object.Ref, error) {
+	err := t.publish(t.tag(), func(ctx context.Context, tag string) (object.Ref, error) {
 		if err := t.q.requests.Acquire(t.q.work, 1); err != nil {
 			return object.Ref{}, errStopped
 		}

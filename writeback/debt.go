@@ -45,10 +45,13 @@ func (q *Queue) payAll() error {
 		return err
 	}
 	for _, d := range debts {
-		if q.work.Err() != nil || q.isAway() {
+		if q.work.Err() != nil || q.isAway(time.Now()) {
 			return nil
 		}
 		paid, err := q.payOne(d)
+		if paid || err != nil {
+			q.learn(err)
+		}
 		if err != nil {
 			q.log.Debug("a debt is tried again later", "key", d.Key, "upload", d.Upload, "err", err)
 			return err
@@ -71,10 +74,19 @@ func (q *Queue) debtPaid() {
 	q.announceLocked()
 }
 
-func (q *Queue) isAway() bool {
+// isAway reports that OSS does not answer and it is not time to try. Where no
+// transfer is left that would, the debts do.
+func (q *Queue) isAway(now time.Time) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.health.away != nil
+	_, may := q.health.mayStart(now, len(q.running))
+	return !may
+}
+
+func (q *Queue) learn(err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.health.learn(err, time.Now(), q.log)
 }
 
 func (q *Queue) runs(key string) bool {

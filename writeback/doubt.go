@@ -45,6 +45,24 @@ func (q *Queue) doubtAfter(d *journal.Doubt, old *Row) *journal.Doubt {
 	return d
 }
 
+// otherTag keeps in doubt what r was about to publish under the tag that it
+// has, as it now gets another: its upload was begun anew.
+func (q *Queue) otherTag(tx *journal.Tx, r *Row) error {
+	if r.Note == nil || r.Note.Lost == 0 || q.o.rules.noR8 {
+		return nil
+	}
+	d, err := tx.Doubt(r.Key)
+	if err != nil {
+		return err
+	}
+	if d == nil {
+		d = &journal.Doubt{}
+	}
+	addDoubt(d, r)
+	d.Since = later(d.Since, time.Unix(0, r.Note.Lost))
+	return tx.PutDoubt(r.Key, d)
+}
+
 func addDoubt(d *journal.Doubt, r *Row) {
 	if r.Kind == journal.Delete {
 		d.Delete = true

@@ -114,14 +114,14 @@ func (t *transfer) initiate() (*journal.Upload, error) {
 	q, row := t.q, t.row
 	want := q.o.PartSize
 	if row.Content == 0 {
-		want = max(want, copyPartSize)
+		want = max(want, q.o.limits.copyPart)
 	}
-	size, err := PartSize(row.Size, want)
+	size, err := partSize(row.Size, want, q.o.limits.minPart)
 	if err != nil {
 		return nil, &object.Error{Op: "InitiateMultipartUpload", Key: row.Key, Kind: object.Parked, Err: err}
 	}
 	u := &journal.Upload{Content: row.Content, Base: row.Base, Size: row.Size, PartSize: size,
-		Attr: row.Attr, Tag: q.tag(row.Seq), Seq: row.Seq, Asked: time.Now().UnixNano()}
+		Attr: row.Attr, Tag: t.tag(), Seq: row.Seq, Asked: time.Now().UnixNano()}
 	if err := t.noteUpload(u); err != nil {
 		return nil, err
 	}

@@ -67,7 +67,8 @@ type Options struct {
 	HandleGrace time.Duration
 	Log         *slog.Logger
 
-	rules rules // tests only
+	rules  rules  // tests only
+	limits limits // smaller ones in tests
 }
 
 func (o *Options) fill() {
@@ -93,6 +94,7 @@ func (o *Options) fill() {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	o.limits.fill()
 }
 
 // Row is the journal's row; fs reads and writes rows through the queue.
@@ -169,7 +171,7 @@ func Open(ctx context.Context, o Options) (*Queue, error) {
 		reconciled: map[string]bool{},
 		changed:    make(chan struct{}),
 	}
-	if err := q.takeUp(); err != nil {
+	if err := q.takeUp(ctx); err != nil {
 		return nil, fmt.Errorf("writeback: take up the journal: %w", err)
 	}
 	base := context.WithoutCancel(ctx)

@@ -262,7 +262,9 @@ func (q *refQueue) endDoubt(key string, row refRow, lost bool) {
 	}
 }
 
-func (q *refQueue) current(key string, id int) bool { return q.rows[key] != nil && q.rows[key].id == id }
+func (q *refQueue) current(key string, id int) bool {
+	return q.rows[key] != nil && q.rows[key].id == id
+}
 
 // resolve tells what key holds: a content, an object, or nothing.
 func (q *refQueue) resolve(key string) (content int, object refRef, ok bool) {

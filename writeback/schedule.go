@@ -27,10 +27,14 @@ type retry struct {
 	last error
 }
 
+// jitter keeps many mounts from coming back at once; 0 in tests that replay a
+// history.
+var jitter = 0.5
+
 func newBackoff() *backoff.ExponentialBackOff {
 	return &backoff.ExponentialBackOff{
 		InitialInterval: 200 * time.Millisecond, Multiplier: 2,
-		RandomizationFactor: 0.5, MaxInterval: 20 * time.Second,
+		RandomizationFactor: jitter, MaxInterval: 20 * time.Second,
 	}
 }
 

@@ -132,15 +132,13 @@ func (q *Queue) overdue(n uint64) bool {
 	_ = q.j.View(func(tx *journal.Tx) error {
 		row, _, _ := tx.Named(n)
 		r, err := tx.Row(row)
-		if err == nil && r != nil && r.Size <= cloneLimit {
+		if err == nil && r != nil && r.Size <= q.o.limits.clone {
 			old = time.Since(time.Unix(0, r.Closed)) > q.o.MaxDirtyAge
 		}
 		return err
 	})
 	return old
 }
-
-const cloneLimit = 64 << 20 // bytes that are cloned, or filled, without a second thought
 
 func (q *Queue) stopReaders(n uint64) {
 	q.mu.Lock()

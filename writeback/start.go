@@ -1,6 +1,7 @@
 package writeback
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"time"
@@ -11,7 +12,7 @@ import (
 
 // takeUp brings journal and contents to what the crash table says (design.md
 // section 4), before anything is served. It asks OSS nothing.
-func (q *Queue) takeUp() error {
+func (q *Queue) takeUp(ctx context.Context) error {
 	var fix []*Row
 	var doubts []string
 	top := uint64(0)
@@ -56,7 +57,7 @@ func (q *Queue) takeUp() error {
 	if err := q.takeUpUploads(); err != nil {
 		return err
 	}
-	return q.takeUpContents()
+	return q.takeUpContents(ctx)
 }
 
 // judge looks at a row found at start and reports whether it had to be
@@ -149,19 +150,29 @@ func (q *Queue) takeUpUploads() error {
 
 // takeUpContents sorts out the contents that nothing names: garbage, or
 // lost+found.
-func (q *Queue) takeUpContents() error {
+func (q *Queue) takeUpContents(ctx context.Context) error {
 	last := q.j.Recovered().Last
 	if q.j.Recovered().PowerCut {
 		last = q.j.Recovered().Horizon
 	}
+	var nameless []uint64
 	for n := range q.c.Numbers() {
 		named := false
 		if err := q.j.View(func(tx *journal.Tx) error { _, _, named = tx.Named(n); return nil }); err != nil {
 			return err
 		}
-		if named {
-			continue
+		if !named {
+			nameless = append(nameless, n)
 		}
+	}
+	if len(nameless) == 0 {
+		return nil
+	}
+	// The state at the horizon may still name them (H2).
+	if err := q.j.WaitHorizon(ctx, q.j.Last()); err != nil {
+		return err
+	}
+	for _, n := range nameless {
 		if q.isGarbage(n, last) {
 			if err := q.c.Drop(n); err != nil {
 				return err
