@@ -1,0 +1,190 @@
+package harness
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Process is a program that runs beside this one. It dies with it.
+type Process struct {
+	Out, Err *Output
+	cmd      *exec.Cmd
+	done     chan struct{} // closed when it has ended
+}
+
+// Start starts bin with the environment of this process and env.
+func Start(env []string, bin string, args ...string) (*Process, error) {
+	p := &Process{Out: newOutput(), Err: newOutput(), cmd: exec.Command(bin, args...), done: make(chan struct{})}
+	p.cmd.Env = append(os.Environ(), env...)
+	p.cmd.Stdout, p.cmd.Stderr = p.Out, p.Err
+	p.cmd.WaitDelay = 5 * time.Second
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := p.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() {
+		p.cmd.Wait()
+		p.Out.end()
+		p.Err.end()
+		close(p.done)
+	}()
+	return p, nil
+}
+
+// PID of the process.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Ended reports that the process has ended.
+func (p *Process) Ended() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// Signal sends a signal, unless the process has ended.
+func (p *Process) Signal(s syscall.Signal) {
+	if !p.Ended() {
+		p.cmd.Process.Signal(s)
+	}
+}
+
+// Wait waits until the process has ended and returns its exit code, -1 after
+// a signal.
+func (p *Process) Wait(timeout time.Duration) (int, error) {
+	select {
+	case <-p.done:
+		return p.cmd.ProcessState.ExitCode(), nil
+	case <-time.After(timeout):
+		return 0, fmt.Errorf("%s (process %d) has not ended within %v", strings.Join(p.cmd.Args[:2], " "), p.PID(), timeout)
+	}
+}
+
+// Kill ends the process with SIGKILL and waits until it is gone.
+func (p *Process) Kill() error {
+	p.Signal(syscall.SIGKILL)
+	_, err := p.Wait(30 * time.Second)
+	return err
+}
+
+// Result is what a command that has ended left.
+type Result struct {
+	Code     int
+	Out, Err string
+}
+
+func (r Result) String() string {
+	return fmt.Sprintf("exit %d\nstdout: %s\nstderr: %s", r.Code, r.Out, r.Err)
+}
+
+// Run runs a command to its end; a command that outlives ctx is killed and an
+// error.
+func Run(ctx context.Context, env []string, bin string, args ...string) (Result, error) {
+	var out, errs bytes.Buffer
+	cmd := exec.CommandContext(ctx, bin, args...)
+	cmd.Env = append(os.Environ(), env...)
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	cmd.WaitDelay = 5 * time.Second
+	err := cmd.Run()
+	r := Result{Code: cmd.ProcessState.ExitCode(), Out: out.String(), Err: errs.String()}
+	var ended *exec.ExitError
+	switch {
+	case ctx.Err() != nil:
+		return r, fmt.Errorf("%s %s: killed, it took too long\n%v", bin, strings.Join(args, " "), r)
+	case errors.As(err, &ended):
+		err = nil
+	}
+	return r, err
+}
+
+// Output keeps what a process writes.
+type Output struct {
+	mu      sync.Mutex // owns all below
+	b       bytes.Buffer
+	ended   bool
+	changed chan struct{}
+}
+
+func newOutput() *Output { return &Output{changed: make(chan struct{})} }
+
+// Write implements io.Writer.
+func (o *Output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.pokeLocked()
+	return o.b.Write(p)
+}
+
+func (o *Output) end() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.ended = true
+	o.pokeLocked()
+}
+
+func (o *Output) pokeLocked() {
+	close(o.changed)
+	o.changed = make(chan struct{})
+}
+
+func (o *Output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
+}
+
+// Tail returns the last n lines.
+func (o *Output) Tail(n int) string {
+	lines := strings.SplitAfter(o.String(), "\n")
+	return strings.Join(lines[max(0, len(lines)-n-1):], "")
+}
+
+// Line waits for a whole line that begins with prefix and returns what follows
+// it.
+func (o *Output) Line(ctx context.Context, prefix string) (string, error) {
+	for {
+		o.mu.Lock()
+		text, ended, changed := o.b.String(), o.ended, o.changed
+		o.mu.Unlock()
+		for line := range strings.Lines(text) {
+			if rest, ok := strings.CutPrefix(line, prefix); ok && strings.HasSuffix(rest, "\n") {
+				return strings.TrimSpace(rest), nil
+			}
+		}
+		if ended {
+			return "", fmt.Errorf("it ended before it printed %q", prefix)
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return "", fmt.Errorf("no line %q: %w", prefix, ctx.Err())
+		}
+	}
+}
+
+// Poll asks until the answer is yes, an error, or ctx ends.
+func Poll(ctx context.Context, what string, yes func() (bool, error)) error {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		ok, err := yes()
+		if ok || err != nil {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("%s: not within the time given", what)
+		}
+	}
+}

@@ -1,0 +1,169 @@
+package harness
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"syscall"
+	"time"
+)
+
+// Credentials that the server believes. The secret must be in no output.
+const (
+	KeyID  = "ak-of-the-tests"
+	Secret = "s3cr3t-that-nobody-may-print"
+	Bucket = "bkt"
+	Region = "cn-hangzhou"
+)
+
+// Server is `ossmount server` in a process of its own. After Kill or Stop,
+// Start starts it again on the same ports and the same data.
+type Server struct {
+	Bin   string   // the binary
+	Dir   string   // for its objects
+	Flags []string // beside the usual ones
+
+	URL, AdminURL string
+	P             *Process
+}
+
+// Start starts the server and waits until it serves.
+func (s *Server) Start(ctx context.Context) (err error) {
+	args := []string{"server", "--data=" + s.Dir, "--create-bucket=" + Bucket, "--access-key-id=" + KeyID, "--access-key-secret=" + Secret,
+		"--listen=" + hostPort(s.URL), "--admin=" + hostPort(s.AdminURL)}
+	if s.P, err = Start(nil, s.Bin, append(args, s.Flags...)...); err != nil {
+		return err
+	}
+	if s.URL, err = s.P.Out.Line(ctx, "serving "); err == nil {
+		s.AdminURL, err = s.P.Out.Line(ctx, "admin ")
+	}
+	if err != nil {
+		return fmt.Errorf("start the OSS server: %w\n%s", err, s.P.Err.Tail(20))
+	}
+	return nil
+}
+
+// hostPort is where u listens, or a port to be drawn.
+func hostPort(u string) string {
+	if p, err := url.Parse(u); err == nil && p.Host != "" {
+		return p.Host
+	}
+	return "127.0.0.1:0"
+}
+
+// Kill ends the server with SIGKILL.
+func (s *Server) Kill() error { return s.P.Kill() }
+
+// Stop ends the server with SIGTERM.
+func (s *Server) Stop() error {
+	s.P.Signal(syscall.SIGTERM)
+	code, err := s.P.Wait(30 * time.Second)
+	if err == nil && code != 0 {
+		err = fmt.Errorf("the OSS server ended with exit code %d\n%s", code, s.P.Err.Tail(20))
+	}
+	return err
+}
+
+// Op is what one operation did since the last Reset.
+type Op struct {
+	Requests int64            `json:"requests"`
+	BytesIn  int64            `json:"bytes_in"`
+	BytesOut int64            `json:"bytes_out"`
+	Status   map[string]int64 `json:"status"`
+}
+
+// Counts is what all operations did.
+type Counts struct {
+	Ops      map[string]Op `json:"ops"`
+	Requests int64         `json:"requests"`
+	BytesIn  int64         `json:"bytes_in"`
+	BytesOut int64         `json:"bytes_out"`
+}
+
+// OfObjects counts the requests about objects: all but listings of the bucket
+// and questions about it.
+func (c Counts) OfObjects() (n int64) {
+	for name, op := range c.Ops {
+		switch name {
+		case "ListObjects", "ListObjectsV2", "ListMultipartUploads", "ListBuckets", "GetBucketInfo", "GetBucketLocation", "GetBucketStat":
+		default:
+			n += op.Requests
+		}
+	}
+	return n
+}
+
+func (c Counts) String() string {
+	s := fmt.Sprintf("%d requests:", c.Requests)
+	for name, op := range c.Ops {
+		s += fmt.Sprintf(" %s %d (in %d, out %d, %v)", name, op.Requests, op.BytesIn, op.BytesOut, op.Status)
+	}
+	return s
+}
+
+// Upload is one open multipart upload.
+type Upload struct {
+	Bucket   string `json:"bucket"`
+	Key      string `json:"key"`
+	UploadID string `json:"upload_id"`
+	Parts    int    `json:"parts"`
+	Bytes    int64  `json:"bytes"`
+}
+
+// Request is one line of the server's log.
+type Request struct {
+	Op     string `json:"op"`
+	Key    string `json:"key"`
+	Status int    `json:"status"`
+}
+
+// Counts of requests since the last Reset.
+func (s *Server) Counts() (c Counts, err error) { return c, s.admin("GET", "/counts", nil, &c) }
+
+// Uploads that are open.
+func (s *Server) Uploads() (u []Upload, err error) { return u, s.admin("GET", "/uploads", nil, &u) }
+
+// Log is the last requests.
+func (s *Server) Log() (r []Request, err error) { return r, s.admin("GET", "/log", nil, &r) }
+
+// Reset forgets counts and log.
+func (s *Server) Reset() error { return s.admin("POST", "/reset", nil, nil) }
+
+// Bandwidth limits the bytes per second; 0 is no limit.
+func (s *Server) Bandwidth(n int64) error {
+	return s.admin("PUT", "/bandwidth", map[string]int64{"bytes_per_second": n}, nil)
+}
+
+// Latency is added to each answer.
+func (s *Server) Latency(d time.Duration) error {
+	return s.admin("PUT", "/latency", map[string]float64{"milliseconds": d.Seconds() * 1000}, nil)
+}
+
+func (s *Server) admin(method, path string, in, out any) error {
+	b, err := json.Marshal(in)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, s.AdminURL+path, bytes.NewReader(b))
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return fmt.Errorf("admin of the OSS server: %w", err)
+	}
+	defer resp.Body.Close()
+	if b, err = io.ReadAll(resp.Body); err != nil || resp.StatusCode != 200 {
+		return fmt.Errorf("admin of the OSS server: %s %s: %s %s %v", method, path, resp.Status, b, err)
+	}
+	if out == nil {
+		return nil
+	}
+	return json.Unmarshal(b, out)
+}
