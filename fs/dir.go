@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"errors"
 	"syscall"
 	"unicode/utf8"
 
@@ -244,10 +245,23 @@ func (f *FS) goneLocked(c *node) {
 func (n *node) named(ctx context.Context, name string) (*entry, error) {
 	if c := n.childNode(name); c != nil && !c.isGone() {
 		if x := c.openFile(); x != nil {
-			return x.asEntry(c.key()), nil
+			if e := x.unnamedEntry(c.key()); e != nil {
+				return e, nil
+			}
 		}
 	}
 	return n.fs.overlay.lookup(ctx, n.key(), name)
+}
+
+// retried repeats f, which resolves a name and commits a change of it, if the
+// row that it saw has settled in between.
+func retried(f func() error) (err error) {
+	for range 5 {
+		if err = f(); !errors.Is(err, writeback.ErrNoRow) {
+			return err
+		}
+	}
+	return err
 }
 
 // lastName returns the row that keeps the directory n in being when its last

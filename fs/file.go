@@ -69,19 +69,16 @@ func (x *file) writing() bool {
 	return x.writers > 0
 }
 
-// asEntry is what the open file says that its name key holds.
-func (x *file) asEntry(key string) *entry {
+// unnamedEntry is what the open file says that its name key holds, while no
+// row says it; nil once one has. Then the row knows better, or, when it has
+// settled, the overlay.
+func (x *file) unnamedEntry(key string) *entry {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	return x.asEntryLocked(key)
-}
-
-func (x *file) asEntryLocked(key string) *entry {
-	e := &entry{key: key, attr: x.attr, size: x.size, ref: x.expected, known: x.known, headers: x.headers, meta: x.meta}
-	if row, err := x.fs.q.Row(key); err == nil && row != nil {
-		e.row = row
+	if x.named || x.content == nil {
+		return nil
 	}
-	return e
+	return &entry{key: key, attr: x.attr, size: x.size, ref: x.expected, known: x.known, headers: x.headers, meta: x.meta}
 }
 
 // unnamedLocked returns the row for an open file whose bytes no row has yet;
@@ -361,8 +358,18 @@ func (x *file) tryRead(p []byte, off int64) (n int, s *sparse, err error) {
 }
 
 // setAttr changes attributes of an open file; a row follows at once if the
-// name has one, else with the flush.
-func (x *file) setAttr(set func(a *object.Attr)) error {
+// name has one or OSS knows it, else with the flush.
+func (x *file) setAttr(ctx context.Context, set func(a *object.Attr)) error {
+	return retried(func() error {
+		e, err := x.n.entry(ctx) // asked without a lock
+		if err != nil && x.fs.errno("setattr", err) != syscall.ENOENT {
+			return err
+		}
+		return x.setAttrNow(e, set)
+	})
+}
+
+func (x *file) setAttrNow(e *entry, set func(a *object.Attr)) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	attr := x.attr
@@ -370,20 +377,18 @@ func (x *file) setAttr(set func(a *object.Attr)) error {
 	if attr == x.attr {
 		return nil
 	}
-	x.attr = attr
-	if !x.named && x.content != nil || x.n.isGone() {
-		x.attrOnly = true
+	if !x.named && x.content != nil || x.n.isGone() || e == nil {
+		x.attr, x.attrOnly = attr, true
 		return nil
 	}
-	return x.fs.commit(func(c *writeback.Change) error {
+	err := x.fs.commit(func(c *writeback.Change) error {
 		if x.n.gone {
 			return nil
 		}
-		key := x.n.keyLocked()
-		e := entry{key: key, attr: x.attr, size: x.size, ref: x.expected, headers: x.headers, meta: x.meta}
-		if x.remote != nil {
-			e.ref, e.size = x.remote.version(), x.remote.size
-		}
-		return c.SetAttr(key, attr, e.clean())
+		return c.SetAttr(x.n.keyLocked(), attr, e.clean())
 	})
+	if err == nil {
+		x.attr = attr
+	}
+	return err
 }

@@ -192,7 +192,7 @@ func (o *overlay) newest(ctx context.Context, key string) (*listing, error) {
 		if l != nil { // what is known will do if OSS does not answer
 			return o.fetch(ctx, key)
 		}
-		return askFor(ctx, o.fs.o.Stall/10, func(ctx context.Context) (*listing, error) { return o.fetch(ctx, key) })
+		return askFor(ctx, o.patience(), func(ctx context.Context) (*listing, error) { return o.fetch(ctx, key) })
 	})
 	switch {
 	case err == nil:
@@ -203,6 +203,15 @@ func (o *overlay) newest(ctx context.Context, key string) (*listing, error) {
 		return o.stillGood(l), nil
 	}
 	return o.remembered(key, err)
+}
+
+// patience is how long a question is repeated to which there is an answer of
+// old: not at all while the engine knows that OSS is away.
+func (o *overlay) patience() time.Duration {
+	if o.q.Away() {
+		return time.Nanosecond
+	}
+	return o.fs.o.Stall / 10
 }
 
 // remembered makes a listing of what the journal remembers of a directory that
@@ -532,7 +541,7 @@ func (o *overlay) marker(ctx context.Context, key string) (*object.Info, error) 
 		return info, nil
 	}
 	moment := o.q.Moment()
-	head, err := askFor(ctx, o.fs.o.Stall/10, func(ctx context.Context) (object.Info, error) { return o.fs.remote.Head(ctx, key) })
+	head, err := askFor(ctx, o.patience(), func(ctx context.Context) (object.Info, error) { return o.fs.remote.Head(ctx, key) })
 	switch {
 	case object.IsAbsent(err):
 		return o.keepDir(key, &dirInfo{moment: moment, at: time.Now()}), nil

@@ -32,7 +32,9 @@ func (n *node) Rename(ctx context.Context, name string, newParent gofs.InodeEmbe
 	}
 	ctx, cancel := n.fs.patient(ctx)
 	defer cancel()
-	return n.fs.errno("rename", n.fs.rename(ctx, n, name, to, newName, flags&renameNoreplace != 0))
+	return n.fs.errno("rename", retried(func() error {
+		return n.fs.rename(ctx, n, name, to, newName, flags&renameNoreplace != 0)
+	}))
 }
 
 func (f *FS) rename(ctx context.Context, from *node, name string, to *node, newName string, noreplace bool) error {

@@ -24,24 +24,27 @@ func (n *node) Setattr(ctx context.Context, h gofs.FileHandle, in *fuse.SetAttrI
 		}
 	}
 	set := func(a *object.Attr) { change(a, in) }
+	ctx, cancel := n.fs.patient(ctx)
+	defer cancel()
 	if x := n.openFile(); x != nil {
-		if err := x.setAttr(set); err != nil {
+		if err := x.setAttr(ctx, set); err != nil {
 			return n.fs.errno("setattr", err)
 		}
 		x.fillAttr(&out.Attr)
 		return 0
 	}
-	ctx, cancel := n.fs.patient(ctx)
-	defer cancel()
-	e, err := n.entry(ctx)
-	if err != nil {
-		return n.fs.errno("setattr", err)
-	}
-	if err := n.setEntry(e, set); err != nil {
-		return n.fs.errno("setattr", err)
-	}
-	n.fill(e, &out.Attr)
-	return 0
+	err := retried(func() error {
+		e, err := n.entry(ctx)
+		if err != nil {
+			return err
+		}
+		if err := n.setEntry(e, set); err != nil {
+			return err
+		}
+		n.fill(e, &out.Attr)
+		return nil
+	})
+	return n.fs.errno("setattr", err)
 }
 
 // change applies what in asks for, but for the size.

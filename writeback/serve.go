@@ -3,6 +3,7 @@ package writeback
 import (
 	"context"
 	"iter"
+	"time"
 
 	"github.com/ossmount/ossmount/internal/object"
 	"github.com/ossmount/ossmount/journal"
@@ -45,3 +46,6 @@ func (w *Moment) Again() *Moment {
 // Rows yields the rows whose key begins with prefix, as this change finds
 // them.
 func (c *Change) Rows(prefix string) iter.Seq2[*Row, error] { return c.tx.Rows(prefix, "") }
+
+// Away reports that OSS could not be used when the engine last tried.
+func (q *Queue) Away() bool { return q.isAway(time.Now()) }
