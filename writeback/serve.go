@@ -3,7 +3,6 @@ package writeback
 import (
 	"context"
 	"iter"
-	"time"
 
 	"github.com/ossmount/ossmount/internal/object"
 	"github.com/ossmount/ossmount/journal"
@@ -48,4 +47,8 @@ func (w *Moment) Again() *Moment {
 func (c *Change) Rows(prefix string) iter.Seq2[*Row, error] { return c.tx.Rows(prefix, "") }
 
 // Away reports that OSS could not be used when the engine last tried.
-func (q *Queue) Away() bool { return q.isAway(time.Now()) }
+func (q *Queue) Away() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.health.away != nil
+}
