@@ -23,7 +23,8 @@ var errSealed = errors.New("the call has returned")
 // held back to the rate limit. net/http may still read it, on a goroutine of
 // its own, when the answer is there already; after seal it gets nothing more,
 // so the caller may do with its reader what it likes, and how much was handed
-// over is settled.
+// over is settled. seal waits for a Read of the caller's reader that is under
+// way, so that reader must not block for long.
 type body struct {
 	ctx   context.Context
 	size  int64
@@ -51,15 +52,14 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.sealed {
-		return 0, errSealed
-	}
-	if b.err != nil {
-		return 0, b.err
-	}
 	left := b.size - b.sent
-	if left == 0 {
-		return 0, io.EOF
+	switch {
+	case left == 0:
+		return 0, io.EOF // also after seal: an error would cost the connection
+	case b.sealed:
+		return 0, errSealed
+	case b.err != nil:
+		return 0, b.err
 	}
 	if int64(len(p)) > left {
 		p = p[:left]

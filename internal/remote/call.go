@@ -6,6 +6,7 @@ import (
 	"crypto/md5"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -41,7 +42,7 @@ type call struct {
 	header     map[string]string
 	body       io.Reader // nil: none
 	size       int64
-	accept     []int // statuses of success; default 200
+	accept     int // the status of success; 0 means 200
 }
 
 // answer is a success.
@@ -64,6 +65,9 @@ func (c *Client) stream(ctx context.Context, r call) (*answer, error) {
 			return nil, refuse(r.op, r.key, "header "+name+" cannot be sent: a control character in it")
 		}
 	}
+	if r.body == nil && r.size > 0 {
+		return nil, refuse(r.op, r.key, "a size without a body")
+	}
 	x := &exchange{head: c.headerTimeout(r.op), length: r.size}
 	if r.body != nil && r.size > 0 {
 		x.body = &body{ctx: ctx, from: r.body, size: r.size, limit: c.limit}
@@ -85,9 +89,11 @@ func (c *Client) stream(ctx context.Context, r call) (*answer, error) {
 		if a.body != nil {
 			a.body.Close()
 		}
-		err = c.failure(ctx, r, x, whole, bodyErr, err)
+		err = failure(ctx, r, x, whole, bodyErr, err)
 	}
-	c.log(ctx, r, x.status, r.size, start, err)
+	if err != nil || r.op != opGet { // a GetObject is logged once it is read
+		c.log(ctx, r, x.status, r.size, start, err)
+	}
 	return a, err
 }
 
@@ -116,7 +122,7 @@ func (c *Client) doXML(ctx context.Context, r call, out any) (*answer, error) {
 		return nil, &object.Error{Op: r.op, Key: r.key, Kind: object.Again, Status: a.status, Err: cause(err)}
 	}
 	if err := decodeXML(data, out); err != nil {
-		return nil, c.badXML(r, a, data, err)
+		return nil, badXML(r, a, data, err)
 	}
 	return a, nil
 }
@@ -132,15 +138,14 @@ func unexpected(r call, status int, whole bool) error {
 	if !whole {
 		return errBroken
 	}
-	if len(r.accept) == 0 && status == http.StatusOK {
-		return nil
+	want := r.accept
+	if want == 0 {
+		want = http.StatusOK
 	}
-	for _, s := range r.accept {
-		if s == status {
-			return nil
-		}
+	if status != want {
+		return fmt.Errorf("status %d, not %d", status, want)
 	}
-	return errors.New("unexpected status " + http.StatusText(status))
+	return nil
 }
 
 // withXML gives r an XML body.

@@ -17,7 +17,7 @@ func (c *Client) Check(ctx context.Context, prefix string) error {
 	var e *object.Error
 	if errors.As(err, &e) {
 		e.Key = "" // the remedy names the prefix where it matters
-		if text := c.remedy(e, prefix); text != "" {
+		if text := c.remedy(e, prefix); e.Err != nil && text != "" {
 			e.Err = &remedyError{text: text, cause: e.Err}
 		}
 	}
@@ -68,7 +68,7 @@ func (c *Client) remedy(e *object.Error, prefix string) string {
 		return fmt.Sprintf("%s gives no answer: check the endpoint and the network", c.opts.Endpoint)
 	case e.Status >= 300 && e.Status < 400:
 		return fmt.Sprintf("%s redirects elsewhere: correct the endpoint", c.opts.Endpoint)
-	case r != nil && r.RequestID == "" && e.Code == "":
+	case r == nil || (r.RequestID == "" && e.Code == ""):
 		return fmt.Sprintf("%s does not answer as OSS does: check the endpoint and the proxy", c.opts.Endpoint)
 	}
 	return ""

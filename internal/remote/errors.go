@@ -75,7 +75,7 @@ func (r *refusal) Error() string {
 		s = strings.TrimSpace(fmt.Sprintf("status %d %s", r.status, http.StatusText(r.status)))
 	}
 	if len(s) > 300 {
-		s = s[:300] + "..."
+		s = strings.ToValidUTF8(s[:300], "") + "..."
 	}
 	s = strings.Join(strings.Fields(s), " ")
 	if r.Endpoint != "" {
@@ -89,7 +89,7 @@ func (r *refusal) Error() string {
 
 // failure is the error of a request that was not a success. err is what the
 // SDK said; of an answer we trust only what tripper saw.
-func (c *Client) failure(ctx context.Context, r call, x *exchange, whole bool, bodyErr, err error) error {
+func failure(ctx context.Context, r call, x *exchange, whole bool, bodyErr, err error) error {
 	e := &object.Error{Op: r.op, Key: r.key, Status: x.status}
 	var noKey *credentialsError
 	switch {
@@ -231,7 +231,7 @@ func isThrottle(code string) bool {
 
 // badXML is the error of a 2xx whose body is not the answer it should be: an
 // error that OSS met after it had begun to answer, or a body cut short.
-func (c *Client) badXML(r call, a *answer, data []byte, err error) error {
+func badXML(r call, a *answer, data []byte, err error) error {
 	ref := &refusal{status: a.status}
 	if decodeXML(data, ref) == nil && ref.Code != "" {
 		return &object.Error{Op: r.op, Key: r.key, Status: a.status, Code: ref.Code, Err: ref,

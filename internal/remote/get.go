@@ -38,7 +38,7 @@ func (c *Client) Get(ctx context.Context, ref object.Ref, off, n int64) (io.Read
 		r.header["Range"] = fmt.Sprintf("bytes=%d-%d", off, off+n-1)
 		// Without it OSS answers a range that it dislikes with the object.
 		r.header["X-Oss-Range-Behavior"] = "standard"
-		r.accept = []int{http.StatusPartialContent}
+		r.accept = http.StatusPartialContent
 	}
 	a, err := c.stream(ctx, r)
 	if err != nil {
@@ -48,7 +48,7 @@ func (c *Client) Get(ctx context.Context, ref object.Ref, off, n int64) (io.Read
 		a.body.Close()
 		return nil, &object.Error{Op: r.op, Key: r.key, Kind: kind, Fate: object.Answered, Status: a.status, Err: err}
 	}
-	rd := &reader{c: c, call: r, status: a.status, body: a.body, start: time.Now(), left: n, whole: whole}
+	rd := &reader{c: c, call: r, status: a.status, body: a.body, start: a.asked, left: n, whole: whole}
 	if whole {
 		if rd.want, rd.check = crcOf(a.header); !rd.check {
 			rd.want, rd.check = ref.CRC64, ref.HasCRC

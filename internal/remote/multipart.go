@@ -134,7 +134,7 @@ func (c *Client) Abort(ctx context.Context, key, uploadID string) error {
 		return refuse(opAbort, key, "it needs an upload ID")
 	}
 	_, err := c.do(ctx, call{op: opAbort, method: http.MethodDelete, key: key,
-		query: map[string]any{"uploadId": uploadID}, accept: []int{http.StatusNoContent}})
+		query: map[string]any{"uploadId": uploadID}, accept: http.StatusNoContent})
 	var e *object.Error
 	if errors.As(err, &e) && e.Code == "NoSuchUpload" {
 		return nil

@@ -95,7 +95,7 @@ func (c *Client) copySource(h map[string]string, src object.Ref) {
 
 // Delete is DeleteObject. A key that does not exist is a success.
 func (c *Client) Delete(ctx context.Context, key string) error {
-	_, err := c.do(ctx, call{op: opDelete, method: http.MethodDelete, key: key, accept: []int{http.StatusNoContent}})
+	_, err := c.do(ctx, call{op: opDelete, method: http.MethodDelete, key: key, accept: http.StatusNoContent})
 	return err
 }
 

@@ -438,7 +438,7 @@ func TestCheckNamesTheRemedy(t *testing.T) {
 		"wrong secret, V4": {h.URL, func(o *Options) { o.Credentials, o.Region = fixed{testID, "wrong", ""}, "cn-hangzhou" }, object.Wait, envSecret},
 		"wrong region":     {h.URL, func(o *Options) { o.Region = "cn-beijing" }, object.Wait, "region"},
 		"nobody there":     {gone.URL, func(o *Options) {}, object.Again, "check the endpoint and the network"},
-		"something else":   {portal.URL, func(o *Options) {}, object.Again, "answer"},
+		"something else":   {portal.URL, func(o *Options) {}, object.Again, "does not answer as OSS does"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := open(t, tc.url, tc.set)

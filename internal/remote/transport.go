@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -63,23 +65,28 @@ type conn struct {
 }
 
 func (c *conn) Read(p []byte) (int, error) {
-	c.mu.Lock()
-	c.setReadDeadlineLocked()
-	c.mu.Unlock()
-	n, err := c.Conn.Read(p)
-	if n > 0 {
-		c.mu.Lock()
-		c.wait = false
-		c.mu.Unlock()
-	}
-	return n, err
+	c.armRead()
+	return c.Conn.Read(p)
 }
 
-func (c *conn) Write(p []byte) (int, error) {
-	if err := c.Conn.SetWriteDeadline(time.Now().Add(c.idle)); err != nil {
-		return 0, err
+func (c *conn) Write(p []byte) (total int, err error) {
+	for {
+		if err := c.Conn.SetWriteDeadline(time.Now().Add(c.idle)); err != nil {
+			return total, err
+		}
+		n, err := c.Conn.Write(p[total:])
+		total += n
+		if n == 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return total, err
+		}
+		// Some of it went: a slow line, not a dead one.
 	}
-	return c.Conn.Write(p)
+}
+
+func (c *conn) armRead() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.setReadDeadlineLocked()
 }
 
 func (c *conn) setReadDeadlineLocked() {
@@ -111,6 +118,14 @@ func (c *conn) requestSent() {
 	}
 }
 
+// answered: the first byte of the answer was read. That is not the first
+// byte from the socket: with TLS 1.3 session tickets come before it.
+func (c *conn) answered() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.wait = false // the next read sets its own deadline
+}
+
 // exchange is one request and what became of it. It travels through the SDK
 // in the request's context, since the SDK shows neither the status of an
 // answer that is not XML nor whether a request was sent at all.
@@ -136,7 +151,7 @@ type tripper struct{ transport *http.Transport }
 func (t *tripper) RoundTrip(req *http.Request) (*http.Response, error) {
 	x := req.Context().Value(exchangeKey{}).(*exchange)
 	var used *conn
-	var mu sync.Mutex // net/http calls WroteRequest on another goroutine
+	var mu sync.Mutex // net/http calls the latter two on goroutines of the connection
 	trace := &httptrace.ClientTrace{
 		GotConn: func(info httptrace.GotConnInfo) {
 			x.reached.Store(true)
@@ -151,6 +166,13 @@ func (t *tripper) RoundTrip(req *http.Request) (*http.Response, error) {
 			defer mu.Unlock()
 			if used != nil {
 				used.requestSent()
+			}
+		},
+		GotFirstResponseByte: func() {
+			mu.Lock()
+			defer mu.Unlock()
+			if used != nil {
+				used.answered()
 			}
 		},
 	}

@@ -1,0 +1,107 @@
+package remote
+
+import (
+	"hash/crc64"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/ossmount/ossmount/internal/object"
+)
+
+func TestOpenChecksItsOptions(t *testing.T) {
+	good := Options{Endpoint: "https://oss-cn-hangzhou.aliyuncs.com", Bucket: "bkt", Credentials: fixed{"a", "b", ""}}
+	if _, err := Open(good); err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		set  func(*Options)
+		text string
+	}{
+		"no scheme":       {func(o *Options) { o.Endpoint = "oss-cn-hangzhou.aliyuncs.com" }, "https://HOST"},
+		"host and port":   {func(o *Options) { o.Endpoint = "127.0.0.1:9000" }, "https://HOST"},
+		"other scheme":    {func(o *Options) { o.Endpoint = "ftp://h" }, "https://HOST"},
+		"empty":           {func(o *Options) { o.Endpoint = "" }, "https://HOST"},
+		"path":            {func(o *Options) { o.Endpoint = "https://h/bkt" }, "nothing may follow"},
+		"password":        {func(o *Options) { o.Endpoint = "https://u:" + testSecret + "@h" }, "no user"},
+		"bad password":    {func(o *Options) { o.Endpoint = "u:" + testSecret + "@h" }, "https://HOST"},
+		"bucket in front": {func(o *Options) { o.Endpoint = "https://bkt.oss-cn-hangzhou.aliyuncs.com" }, "leave the name"},
+		"bucket name":     {func(o *Options) { o.Bucket = "No_Bucket" }, "a-z"},
+		"no credentials":  {func(o *Options) { o.Credentials = nil }, "credentials"},
+	} {
+		o := good
+		tc.set(&o)
+		_, err := Open(o)
+		if err == nil || !strings.Contains(err.Error(), tc.text) || strings.Contains(err.Error(), testSecret) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestEnvCredentials(t *testing.T) {
+	t.Setenv(envID, "")
+	t.Setenv(envSecret, "")
+	t.Setenv(envToken, "tok")
+	_, err := Open(Options{Endpoint: "http://h", Bucket: "bkt", Credentials: EnvCredentials()})
+	if err == nil || !strings.Contains(err.Error(), envID) || !strings.Contains(err.Error(), envSecret) {
+		t.Fatal(err)
+	}
+	t.Setenv(envID, "id")
+	t.Setenv(envSecret, "sec")
+	if id, secret, token, err := EnvCredentials().Get(); id != "id" || secret != "sec" || token != "tok" || err != nil {
+		t.Fatal(id, secret, token, err)
+	}
+}
+
+func TestAddressing(t *testing.T) {
+	for host, want := range map[string]bool{
+		"127.0.0.1": true, "::1": true, "localhost": true, "oss": true, "x.localhost": true,
+		"oss-cn-hangzhou.aliyuncs.com": false,
+	} {
+		if pathStyle(host) != want {
+			t.Error(host)
+		}
+	}
+}
+
+func TestCombineCRC(t *testing.T) {
+	a, b := noise(1000), noise(12345)
+	sum := func(p []byte) uint64 { return crc64.Checksum(p, crcTable) }
+	if CombineCRC(sum(a), sum(b), 12345) != sum(append(a, b...)) || sum([]byte("123456789")) != 11051210869376104954 {
+		t.Fatal("other sum")
+	}
+	if CombineCRC(sum(a), 0, 0) != sum(a) || CombineCRC(0, sum(b), 12345) != sum(b) {
+		t.Fatal("an empty piece changes it")
+	}
+}
+
+// Answers that would make a careless client ask for ever.
+func TestMoreAnnouncedButNoProgress(t *testing.T) {
+	xml := func(s string) string {
+		return serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte(s)) }))
+	}
+	c := open(t, xml("<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>"), nil)
+	_, err := c.List(t.Context(), object.ListQuery{})
+	wantKind(t, err, object.Again)
+	c = open(t, xml("<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken></ListBucketResult>"), nil)
+	_, err = c.List(t.Context(), object.ListQuery{Token: "t"})
+	wantKind(t, err, object.Again)
+	c = open(t, xml("<ListPartsResult><IsTruncated>true</IsTruncated><NextPartNumberMarker>5</NextPartNumberMarker></ListPartsResult>"), nil)
+	_, err = c.Parts(t.Context(), "k", "U")
+	wantKind(t, err, object.Again)
+	c = open(t, xml("<ListMultipartUploadsResult><IsTruncated>true</IsTruncated><NextKeyMarker>k</NextKeyMarker><NextUploadIdMarker>U</NextUploadIdMarker></ListMultipartUploadsResult>"), nil)
+	_, err = c.Uploads(t.Context(), "k")
+	wantKind(t, err, object.Again)
+}
+
+func TestPartWithoutChecksum(t *testing.T) {
+	c := open(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Write([]byte(`<ListPartsResult><Part><PartNumber>1</PartNumber><ETag>"A"</ETag><Size>5</Size></Part>` +
+			`<Part><PartNumber>2</PartNumber><ETag>"B"</ETag><Size>6</Size><HashCrc64ecma>18446744073709551615</HashCrc64ecma></Part></ListPartsResult>`))
+	})), nil)
+	got, err := c.Parts(t.Context(), "k", "U")
+	want := []object.Part{{Number: 1, Size: 5, ETag: "A"}, {Number: 2, Size: 6, ETag: "B", CRC64: 1<<64 - 1, HasCRC: true}}
+	if err != nil || len(got) != 2 || got[0] != want[0] || got[1] != want[1] {
+		t.Fatal(got, err)
+	}
+}
