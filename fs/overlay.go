@@ -597,6 +597,8 @@ func (o *overlay) knownMarker(key string) (d *dirInfo, info *object.Info, fresh 
 		return d, d.info, time.Since(d.at) < o.fs.o.MetaTTL
 	case m.Ref.IsZero():
 		return d, nil, true
+	case m.Attrs == nil:
+		return d, nil, false
 	}
 	return d, &object.Info{Ref: m.Ref, Meta: m.Attrs.Meta, Headers: m.Attrs.Headers, LastModified: d.at}, true
 }
