@@ -63,6 +63,9 @@ type Row struct {
 	// Open: the content was open for writing when this was committed, or has
 	// been opened since; after a power cut its bytes vouch for nothing.
 	Open bool `json:"o,omitempty"`
+	// Vouched is the first state in which a row vouched for these bytes; 0: Seq.
+	// A rename or chmod gives the row another sequence, and the bytes none.
+	Vouched uint64 `json:"v,omitempty"`
 	// Interrupted: found at a start with an unfinished write; not published
 	// until it is closed again through the mount.
 	Interrupted bool `json:"i,omitempty"`
@@ -88,6 +91,9 @@ type Note struct {
 	// (R8).
 	Answered  bool       `json:"a,omitempty"`
 	Published object.Ref `json:"r,omitzero"`
+	// Attr is what the object was published with, if that is not what the row
+	// says: the rest is a copy onto itself (H21).
+	Attr *object.Attr `json:"at,omitempty"`
 }
 
 // Waiting reports whether the engine may ever carry the row by itself.

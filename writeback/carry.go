@@ -394,6 +394,9 @@ func (t *transfer) settleLater(tx *journal.Tx, cur *Row, d *journal.Doubt, ref o
 		return err
 	}
 	if u != nil && u.Tag == cur.Note.Tag { // it was completed
+		if u.Attr != cur.Attr {
+			cur.Note.Attr = &u.Attr
+		}
 		if err := tx.DropUpload(t.row.Key); err != nil {
 			return err
 		}
@@ -408,7 +411,14 @@ func (t *transfer) settleNow(tx *journal.Tx, cur *Row, ref object.Ref, s *settle
 	if err != nil {
 		return err
 	}
-	oldAttr := u != nil && cur.Note != nil && u.Tag == cur.Note.Tag && u.Attr != cur.Attr
+	var oldAttr *object.Attr
+	switch {
+	case cur.Note == nil:
+	case u != nil && u.Tag == cur.Note.Tag && u.Attr != cur.Attr:
+		oldAttr = &u.Attr
+	default:
+		oldAttr = cur.Note.Attr
+	}
 	if err := tx.DropUpload(key); err != nil {
 		return err
 	}
@@ -432,15 +442,15 @@ func (t *transfer) settleNow(tx *journal.Tx, cur *Row, ref object.Ref, s *settle
 		}
 	} else {
 		memo.Attrs = &journal.Attrs{Key: key, Ref: ref, Meta: t.options(t.tag()).Meta, Headers: cur.Headers}
-		if oldAttr {
-			memo.Attrs.Meta = attrMeta(memo.Attrs.Meta, u.Attr)
+		if oldAttr != nil {
+			memo.Attrs.Meta = attrMeta(memo.Attrs.Meta, *oldAttr)
 		}
 		if err := tx.PutAttrs(memo.Attrs); err != nil {
 			return err
 		}
 	}
 	tx.BeforeCommit(func() error { t.q.memos.settled(key, memo); return nil })
-	if oldAttr {
+	if oldAttr != nil {
 		// Attributes are fixed at Initiate (H21): the rest of the row is a
 		// copy of the new version onto itself.
 		cur.Base, cur.Content, cur.Text, cur.Note, cur.Open = ref, 0, "", nil, false

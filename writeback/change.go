@@ -114,6 +114,7 @@ func (c *Change) Move(from, to string, clean *Row, expected object.Ref, known bo
 	switch {
 	case old != nil && old.Kind == journal.Put && (clean == nil || clean.Content == 0):
 		next = *old
+		keepVouched(&next)
 		gone, goneKnown = old.Expected, old.Known
 	case clean != nil && clean.Content != 0: // bytes that no row has named yet
 		next = *clean
@@ -143,6 +144,7 @@ func (c *Change) SetAttr(key string, attr object.Attr, clean *Row) error {
 	switch {
 	case old != nil && old.Kind == journal.Put:
 		next = *old
+		keepVouched(&next)
 		keepParked(&next)
 	case old != nil || clean == nil:
 		return ErrNoRow
@@ -151,6 +153,14 @@ func (c *Change) SetAttr(key string, attr object.Attr, clean *Row) error {
 	}
 	next.Attr = attr
 	return c.Put(&next)
+}
+
+// keepVouched remembers since when a row vouches for the bytes of r, as r gets
+// a sequence or a name of its own.
+func keepVouched(r *Row) {
+	if r.Vouched == 0 {
+		r.Vouched = r.Seq
+	}
 }
 
 func keepParked(r *Row) {

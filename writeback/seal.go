@@ -90,7 +90,9 @@ func (q *Queue) BeforeWrite(ctx context.Context, n uint64, mayClone bool) (clone
 				return err
 			}
 			if r != nil && r.Content == n && !r.Open {
-				vouched = r.Seq
+				if vouched = r.Vouched; vouched == 0 {
+					vouched = r.Seq
+				}
 				r.Open = true
 				if err := tx.PutRow(r); err != nil {
 					return err
@@ -98,7 +100,7 @@ func (q *Queue) BeforeWrite(ctx context.Context, n uint64, mayClone bool) (clone
 			}
 		}
 		if clean != "" {
-			vouched = tx.At()
+			vouched = 1 // since when is not known: any state may say so
 			return tx.DropClean(clean)
 		}
 		return nil

@@ -86,7 +86,7 @@ func (q *Queue) judge(r *Row, cut bool) (changed bool) {
 		torn = r.Open || sign.Size != r.SignSize
 	}
 	switch {
-	case torn && !r.Interrupted:
+	case torn && (!r.Interrupted || r.Size != sign.Size):
 		r.Interrupted, r.Open = true, true
 		r.Size = sign.Size
 		return true
