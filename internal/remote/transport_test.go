@@ -177,3 +177,51 @@ func TestSealedBodyGivesNothing(t *testing.T) {
 		t.Fatal(n, err)
 	}
 }
+
+// deadlines is a socket that gives one byte per Read and notes the bound that
+// each Read would have had.
+type deadlines struct {
+	net.Conn
+	read time.Time
+}
+
+func (d *deadlines) SetReadDeadline(t time.Time) error { d.read = t; return nil }
+func (d *deadlines) Read([]byte) (int, error)          { return 1, nil }
+
+// What a socket may take in each state. Bytes that come before the answer, as
+// session tickets of TLS 1.3 do, are not the answer.
+func TestDeadlines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const idle, head = 30 * time.Second, 5 * time.Minute
+		d := &deadlines{}
+		c := &conn{Conn: d, idle: idle}
+		want := func(state string, w time.Duration) {
+			t.Helper()
+			if w == 0 && !d.read.IsZero() || w != 0 && !d.read.Equal(time.Now().Add(w)) {
+				t.Errorf("%s: %v, want %v", state, d.read, w)
+			}
+		}
+		read := func() { _, _ = c.Read(nil); _, _ = c.Read(nil) }
+		read()
+		want("handshake", idle)
+		for range 2 {
+			c.begin(head)
+			want("sending", 0)
+			read()
+			want("ticket while sending", 0)
+			c.requestSent()
+			want("sent", head)
+			read()
+			want("ticket after sending", head)
+			c.answered()
+			read()
+			want("answer", idle)
+		}
+		c.begin(head)
+		c.answered() // early: a refusal
+		read()
+		want("early answer", idle)
+		c.requestSent()
+		want("body behind an early answer", idle)
+	})
+}
