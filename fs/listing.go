@@ -1,0 +1,246 @@
+package fs
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/ossmount/ossmount/internal/object"
+	"github.com/ossmount/ossmount/journal"
+	"github.com/ossmount/ossmount/writeback"
+)
+
+const (
+	maxCached = 10_000  // names of one directory that are kept
+	allCached = 200_000 // names of all directories that are kept
+)
+
+// listing is a directory as OSS listed it, whole.
+type listing struct {
+	moment *writeback.Moment
+	at     time.Time
+	stale  bool // asked for again without success
+	files  map[string]object.Entry
+	dirs   map[string]struct{}
+	marker *object.Entry // the directory's own object
+}
+
+func (o *overlay) dropLocked(key string) {
+	if l := o.listings[key]; l != nil {
+		o.names -= len(l.files) + len(l.dirs) + 1
+		l.moment.Done()
+		delete(o.listings, key)
+	}
+}
+
+// forget drops what is known of the directories at and beneath key.
+func (o *overlay) forget(key string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for k := range o.listings {
+		if strings.HasPrefix(k, key) {
+			o.dropLocked(k)
+		}
+	}
+	for k, d := range o.dirs {
+		if strings.HasPrefix(k, key) {
+			d.moment.Done()
+			delete(o.dirs, k)
+		}
+	}
+	for k := range o.big {
+		if strings.HasPrefix(k, key) {
+			delete(o.big, k)
+		}
+	}
+}
+
+// born notes that the directory key has just been made by us where OSS held
+// nothing, or, with stale, where nothing was known of: its listing is empty.
+func (o *overlay) born(key string, stale bool) {
+	o.keep(key, &listing{moment: o.q.Moment(), at: time.Now(), stale: stale, files: map[string]object.Entry{}, dirs: map[string]struct{}{}})
+}
+
+func (o *overlay) keep(key string, l *listing) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.dropLocked(key)
+	for k := range o.listings {
+		if o.names < allCached {
+			break
+		}
+		o.dropLocked(k)
+	}
+	o.listings[key] = l
+	o.names += len(l.files) + len(l.dirs) + 1
+}
+
+func (o *overlay) cached(key string) (l *listing, fresh, big bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	l = o.listings[key]
+	if l != nil && time.Since(l.at) < o.fs.o.MetaTTL {
+		return l, true, false
+	}
+	until, big := o.big[key]
+	return l, false, big && time.Now().Before(until)
+}
+
+// errBig says that a directory is not kept as a whole.
+var errBig = errors.New("the directory is too big to be kept")
+
+// listing returns the directory key as OSS lists it: from memory while that is
+// fresh, and while OSS does not answer. errBig: it is too big. The caller ends
+// the moment when it is done with the listing.
+func (o *overlay) listing(ctx context.Context, key string) (*listing, *writeback.Moment, error) {
+	for {
+		l, err := o.newest(ctx, key)
+		if err != nil {
+			return nil, nil, err
+		}
+		if asked := o.use(key, l); asked != nil {
+			return l, asked, nil
+		}
+	}
+}
+
+// use holds on to the moment of a listing; nil: it is not kept any more.
+func (o *overlay) use(key string, l *listing) *writeback.Moment {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.listings[key] != l {
+		return nil
+	}
+	return l.moment.Again()
+}
+
+func (o *overlay) newest(ctx context.Context, key string) (*listing, error) {
+	l, fresh, big := o.cached(key)
+	if fresh {
+		return l, nil
+	}
+	if big {
+		return nil, errBig
+	}
+	got, err, _ := o.flight.Do("list "+key, func() (any, error) {
+		if l != nil { // what is known will do if OSS does not answer
+			return o.fetch(ctx, key)
+		}
+		return askFor(ctx, o.patience(), func(ctx context.Context) (*listing, error) { return o.fetch(ctx, key) })
+	})
+	switch {
+	case err == nil:
+		return got.(*listing), nil
+	case errors.Is(err, errBig) || object.KindOf(err) != object.Again || o.fs.work.Err() != nil:
+		return nil, err
+	case l != nil:
+		return o.stillGood(l), nil
+	}
+	return o.remembered(key, err)
+}
+
+// patience is how long a question is repeated to which there is an answer of
+// old: not at all while the engine knows that OSS is away.
+func (o *overlay) patience() time.Duration {
+	if o.q.Away() {
+		return time.Nanosecond
+	}
+	return o.fs.o.Stall / 10
+}
+
+// remembered makes a listing of what the journal remembers of a directory that
+// OSS does not answer about and that was not listed since the mount: what we
+// have uploaded or looked at.
+func (o *overlay) remembered(key string, why error) (*listing, error) {
+	l := &listing{moment: o.q.Moment(), at: time.Now(), stale: true, files: map[string]object.Entry{}, dirs: map[string]struct{}{}}
+	err := o.q.View(func(tx *journal.Tx) error {
+		own, err := tx.Attrs(key)
+		if err != nil {
+			return err
+		}
+		if own != nil {
+			l.marker = &object.Entry{Key: key, ETag: own.Ref.ETag, LastModified: own.LastModified}
+		}
+		for k, a := range tx.AttrsIn(key) {
+			name := strings.TrimSuffix(k[len(key):], "/")
+			switch {
+			case !nameable(name):
+			case a == nil:
+				l.dirs[name] = struct{}{}
+			default:
+				l.files[name] = object.Entry{Key: k, ETag: a.Ref.ETag, Size: a.Ref.Size, LastModified: a.LastModified}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		l.moment.Done()
+		return nil, err
+	}
+	o.fs.o.Log.Warn("OSS does not answer: a directory is shown as it is remembered here", "key", key, "names", len(l.files)+len(l.dirs), "err", why)
+	o.keep(key, l)
+	return l, nil
+}
+
+// stillGood lets an old listing serve for a while longer.
+func (o *overlay) stillGood(l *listing) *listing {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	l.at = time.Now()
+	l.stale = true
+	return l
+}
+
+// fetch asks for the directory key and keeps the answer if it is small enough.
+func (o *overlay) fetch(ctx context.Context, key string) (*listing, error) {
+	l := &listing{moment: o.q.Moment(), at: time.Now(), files: map[string]object.Entry{}, dirs: map[string]struct{}{}}
+	query := object.ListQuery{Prefix: key, Delimiter: "/"}
+	for {
+		page, err := o.fs.remote.List(ctx, query)
+		if err != nil {
+			l.moment.Done()
+			return nil, err
+		}
+		l.add(key, page)
+		if page.Next == "" {
+			o.keep(key, l)
+			return l, nil
+		}
+		if len(l.files)+len(l.dirs) > maxCached {
+			l.moment.Done()
+			o.isBig(key)
+			return nil, errBig
+		}
+		query.Token = page.Next
+	}
+}
+
+func (o *overlay) isBig(key string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.big[key] = time.Now().Add(10 * o.fs.o.MetaTTL)
+}
+
+func (l *listing) add(key string, page object.Page) {
+	for _, e := range page.Entries {
+		name := strings.TrimPrefix(e.Key, key)
+		if name == "" {
+			l.marker = &e
+			continue
+		}
+		if nameable(name) {
+			l.files[name] = e
+		}
+	}
+	for _, p := range page.Prefixes {
+		if name := strings.TrimSuffix(strings.TrimPrefix(p, key), "/"); nameable(name) {
+			l.dirs[name] = struct{}{}
+		}
+	}
+}
+
+// nameable reports that a path can have the name.
+func nameable(name string) bool {
+	return name != "" && name != "." && name != ".." && len(name) <= 255 && !strings.ContainsAny(name, "/\x00")
+}

@@ -1,0 +1,143 @@
+package fs
+
+import (
+	"context"
+	"time"
+
+	"github.com/ossmount/ossmount/internal/object"
+	"github.com/ossmount/ossmount/journal"
+	"github.com/ossmount/ossmount/writeback"
+)
+
+// dirInfo is what a HEAD of a directory's own object said.
+type dirInfo struct {
+	moment *writeback.Moment
+	at     time.Time
+	info   *object.Info // nil: there is none
+}
+
+// alive reports whether a directory that OSS lists still has anything in it
+// when the rows are laid over: its last names may have been removed, and OSS
+// not have been told yet.
+func (o *overlay) alive(ctx context.Context, key string) bool {
+	empty, err := o.empty(ctx, key)
+	if err != nil || !empty {
+		return true
+	}
+	info, err := o.marker(ctx, key)
+	return err != nil || info != nil
+}
+
+// ofDir makes the entry of a directory that OSS lists.
+func (o *overlay) ofDir(ctx context.Context, key string, known bool) (*entry, error) {
+	e := &entry{key: key, dir: true, known: known, attr: o.defaults(true, time.Time{})}
+	info, err := o.marker(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	if info != nil {
+		e.ref, e.headers, e.meta = info.Ref, info.Headers, info.Meta.Foreign()
+		e.attr = object.ReadAttr(info.Meta, o.defaults(true, info.LastModified))
+		e.attr.Mode = e.attr.Mode&^object.TypeMask | object.TypeDir
+	}
+	return e, nil
+}
+
+// marker returns what OSS says of a directory's own object; nil: there is
+// none.
+func (o *overlay) marker(ctx context.Context, key string) (*object.Info, error) {
+	d, info, fresh := o.knownMarker(key)
+	if fresh {
+		return info, nil
+	}
+	moment := o.q.Moment()
+	head, err := askFor(ctx, o.patience(), func(ctx context.Context) (object.Info, error) { return o.fs.remote.Head(ctx, key) })
+	switch {
+	case object.IsAbsent(err):
+		return o.keepDir(key, &dirInfo{moment: moment, at: time.Now()}), nil
+	case err != nil:
+		moment.Done()
+		if object.KindOf(err) == object.Again {
+			return o.rememberedMarker(key, d)
+		}
+		return nil, err
+	}
+	return o.keepDir(key, &dirInfo{moment: moment, at: time.Now(), info: &head}), nil
+}
+
+// rememberedMarker is marker while OSS does not answer.
+func (o *overlay) rememberedMarker(key string, d *dirInfo) (*object.Info, error) {
+	if d == nil {
+		d = &dirInfo{moment: o.q.Moment()}
+		err := o.q.View(func(tx *journal.Tx) error {
+			a, err := tx.Attrs(key)
+			if err == nil && a != nil {
+				d.info = &object.Info{Ref: a.Ref, Meta: a.Meta, Headers: a.Headers, LastModified: a.LastModified}
+			}
+			return err
+		})
+		if err != nil {
+			d.moment.Done()
+			return nil, err
+		}
+	} else {
+		d = &dirInfo{moment: o.q.Moment(), info: d.info}
+	}
+	d.at = time.Now()
+	return o.keepDir(key, d), nil
+}
+
+// knownMarker returns what is remembered of a directory's own object, and
+// whether that is new enough to be believed.
+func (o *overlay) knownMarker(key string) (d *dirInfo, info *object.Info, fresh bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if l := o.listings[key]; l != nil && l.marker == nil && time.Since(l.at) < o.fs.o.MetaTTL {
+		if _, settled := l.moment.Since(key); !settled {
+			return nil, nil, true // the directory's own listing shows none
+		}
+	}
+	d = o.dirs[key]
+	if d == nil {
+		return nil, nil, false
+	}
+	m, settled := d.moment.Since(key)
+	switch {
+	case !settled:
+		return d, d.info, time.Since(d.at) < o.fs.o.MetaTTL
+	case m.Ref.IsZero():
+		return d, nil, true
+	case m.Attrs == nil:
+		return d, nil, false
+	}
+	return d, &object.Info{Ref: m.Ref, Meta: m.Attrs.Meta, Headers: m.Attrs.Headers, LastModified: d.at}, true
+}
+
+func (o *overlay) keepDir(key string, d *dirInfo) *object.Info {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if old := o.dirs[key]; old != nil {
+		old.moment.Done()
+	}
+	if len(o.dirs) > allCached/10 {
+		for k, old := range o.dirs {
+			old.moment.Done()
+			delete(o.dirs, k)
+		}
+	}
+	o.dirs[key] = d
+	return d.info
+}
+
+// ofRoot makes the entry of the mount's own directory, where that is a prefix.
+func (o *overlay) ofRoot(ctx context.Context) (*entry, error) {
+	key := o.fs.o.Prefix
+	row, err := o.q.Row(key)
+	if err != nil {
+		return nil, err
+	}
+	if row != nil && row.Kind == journal.Put {
+		return o.ofRow(ctx, row)
+	}
+	return o.ofDir(ctx, key, true)
+}
