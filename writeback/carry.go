@@ -343,7 +343,7 @@ func (t *transfer) settle(ref object.Ref, started time.Time) error {
 	if err != nil {
 		return err
 	}
-	if !s.row {
+	if !s.published {
 		return nil
 	}
 	q.mu.Lock()
@@ -360,8 +360,8 @@ func (t *transfer) settle(ref object.Ref, started time.Time) error {
 
 // settled is what a settle has to tell when it is committed.
 type settled struct {
-	row     bool // the row is settled
-	dropped []uint64
+	published bool // its bytes are on OSS now, and nothing is in doubt
+	dropped   []uint64
 }
 
 // settleOld takes note of an outcome whose row has been replaced.
@@ -406,7 +406,7 @@ func (t *transfer) settleLater(tx *journal.Tx, cur *Row, d *journal.Doubt, ref o
 
 func (t *transfer) settleNow(tx *journal.Tx, cur *Row, ref object.Ref, s *settled) error {
 	key := cur.Key
-	s.row = true
+	s.published = true
 	u, err := tx.Upload(key)
 	if err != nil {
 		return err
@@ -419,7 +419,14 @@ func (t *transfer) settleNow(tx *journal.Tx, cur *Row, ref object.Ref, s *settle
 	default:
 		oldAttr = cur.Note.Attr
 	}
-	if err := tx.DropUpload(key); err != nil {
+	switch {
+	case u == nil:
+	case cur.Note != nil && u.Tag == cur.Note.Tag: // it was completed
+		err = tx.DropUpload(key)
+	default: // the file has become too small for it
+		err = oweAbort(tx, key, u)
+	}
+	if err != nil {
 		return err
 	}
 	if err := t.keepClean(tx, cur, ref, s); err != nil {
@@ -456,7 +463,6 @@ func (t *transfer) settleNow(tx *journal.Tx, cur *Row, ref object.Ref, s *settle
 		cur.Base, cur.Content, cur.Text, cur.Note, cur.Open = ref, 0, "", nil, false
 		cur.Tags = nil
 		cur.Expected, cur.Known = ref, true
-		s.row = false
 		return tx.PutRow(cur)
 	}
 	return tx.DropRow(key)

@@ -124,7 +124,7 @@ func (q *Queue) takeUpUploads() error {
 			if err != nil {
 				return err
 			}
-			if row == nil || row.Kind != journal.Put || row.Content != u.Content || row.Base != u.Base {
+			if row == nil || row.Kind != journal.Put || row.Content != u.Content || row.Base != u.Base || row.Interrupted && u.ID == "" {
 				keys = append(keys, key)
 			}
 		}
