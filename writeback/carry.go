@@ -566,6 +566,7 @@ func (t *transfer) confirm() error {
 		}
 		if overtaken {
 			cur.Note, cur.Due = nil, time.Now().UnixNano()
+			cur.Expected, cur.Known = info.Ref, true // a Delete of it is not for nothing
 		}
 		t.row = cur
 		return tx.PutRow(cur)

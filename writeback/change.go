@@ -185,6 +185,9 @@ func (c *Change) set(next *Row) error {
 	next.Seq, next.Note = 0, nil
 	if old != nil {
 		next.Expected, next.Known = old.Expected, old.Known
+		if old.Note != nil && old.Note.Answered {
+			next.Expected, next.Known = old.Note.Published, true
+		}
 		if old.Kind == next.Kind && old.Closed != 0 {
 			next.Closed = min(next.Closed, old.Closed)
 		}
