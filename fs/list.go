@@ -11,13 +11,46 @@ import (
 	"github.com/ossmount/ossmount/writeback"
 )
 
-// name is one name of a directory.
+// name is what OSS lists under one name of a directory: an object, a
+// directory, or both, of which the directory is shown.
 type name struct {
 	name string
-	mode uint32 // type bits
+	file bool
+	mode uint32 // type bits of the object; 0: not known yet
+	dir  bool
 }
 
-// source yields what OSS lists of a directory, page by page.
+// shown returns the type bits to show.
+func (n name) shown() uint32 {
+	if n.dir {
+		return object.TypeDir
+	}
+	return n.mode
+}
+
+// laid is what the intents say of one name; what they do not speak of is as
+// OSS lists it.
+type laid struct {
+	name
+	noFile, noDir bool // Deletes
+}
+
+// over lays the intents over what OSS lists.
+func (l laid) over(n name) name {
+	n.name = l.name.name
+	if l.file || l.noFile {
+		n.file, n.mode = l.file, l.mode
+	}
+	if l.dir || l.noDir {
+		n.dir = l.dir
+	}
+	if l.file && !l.dir { // a file of ours was made where there was no directory
+		n.dir = false
+	}
+	return n
+}
+
+// source yields what OSS lists of a directory, page by page, by name.
 type source interface {
 	next(ctx context.Context) (page []name, more bool, err error)
 }
@@ -28,91 +61,85 @@ type source interface {
 type dirStream struct {
 	o     *overlay
 	key   string
-	rows  []named // in the order of names
+	rows  []laid // in the order of names
 	asked *writeback.Moment
 	src   source
 	page  []name
 	more  bool
-	last  string // names up to this one were given out
 	begun bool
-}
-
-type named struct {
-	name
-	hidden bool
+	last  string // names up to this one were given out
 }
 
 // stream begins a listing of the directory key, whose own files that no row
 // names yet are fresh.
 func (o *overlay) stream(ctx context.Context, key string, fresh []string) (*dirStream, error) {
 	s := &dirStream{o: o, key: key, more: true}
-	// Rows are read before OSS is asked (R9).
-	rows := map[string]named{}
-	err := o.q.View(func(tx *journal.Tx) error {
-		for r, err := range tx.Children(key, "") {
-			if err != nil {
-				return err
-			}
-			n := strings.TrimSuffix(r.Key[len(key):], "/")
-			dir := strings.HasSuffix(r.Key, "/")
-			put := r.Kind == journal.Put
-			old, seen := rows[n]
-			if seen && !old.hidden && (!dir || !put) {
-				continue // a directory beside a Delete of a file, or the other way round
-			}
-			mode := r.Attr.Mode & object.TypeMask
-			if dir {
-				mode = object.TypeDir
-			}
-			if mode == 0 {
-				mode = object.TypeFile
-			}
-			rows[n] = named{name{n, mode}, !put}
-		}
-		return nil
-	})
-	if err != nil {
+	var err error
+	if s.rows, err = o.rowsIn(key, fresh); err != nil { // before OSS is asked (R9)
 		return nil, err
 	}
-	for _, n := range fresh {
-		rows[n] = named{name{n, object.TypeFile}, false}
-	}
-	for _, n := range rows {
-		s.rows = append(s.rows, n)
-	}
-	sort.Slice(s.rows, func(i, k int) bool { return s.rows[i].name.name < s.rows[k].name.name })
 	l, asked, err := o.listing(ctx, key)
 	switch {
 	case err == nil:
-		s.asked = asked
 		names, err := o.namesOf(l)
 		if err != nil {
 			asked.Done()
 			return nil, err
 		}
-		s.src = &kept{names: names}
+		s.asked, s.src = asked, &kept{names: names}
 	case errors.Is(err, errBig):
-		s.asked = o.q.Moment()
-		s.src = &paged{o: o, key: key}
+		s.asked, s.src = o.q.Moment(), &paged{o: o, key: key}
 	default:
 		return nil, err
 	}
 	return s, nil
 }
 
+func (o *overlay) rowsIn(key string, fresh []string) ([]laid, error) {
+	rows := map[string]laid{}
+	err := o.q.View(func(tx *journal.Tx) error {
+		for r, err := range tx.Children(key, "") {
+			if err != nil {
+				return err
+			}
+			rest := r.Key[len(key):]
+			n := strings.TrimSuffix(rest, "/")
+			l := rows[n]
+			l.name.name = n
+			put := r.Kind == journal.Put
+			if n != rest {
+				l.dir, l.noDir = put, !put
+			} else {
+				l.file, l.noFile, l.mode = put, !put, r.Attr.Mode&object.TypeMask
+			}
+			rows[n] = l
+		}
+		return nil
+	})
+	for _, n := range fresh {
+		rows[n] = laid{name: name{name: n, file: true, mode: object.TypeFile}}
+	}
+	out := make([]laid, 0, len(rows))
+	for _, l := range rows {
+		out = append(out, l)
+	}
+	sort.Slice(out, func(i, k int) bool { return out[i].name.name < out[k].name.name })
+	return out, err
+}
+
 // maxSmall is the size up to which an object may be a symlink: only its
 // attributes tell.
 const maxSmall = 4096
 
-// names returns the names of a listing in order. The type of a small object of
-// which nothing is known yet is left open (DT_UNKNOWN).
-func (o *overlay) namesOf(l *listing) (out []name, err error) {
-	out = make([]name, 0, len(l.files)+len(l.dirs))
-	err = o.q.View(func(tx *journal.Tx) error {
+// namesOf returns the names of a listing in order. The type of a small object
+// of which nothing is known yet is left open (DT_UNKNOWN).
+func (o *overlay) namesOf(l *listing) ([]name, error) {
+	all := make(map[string]name, len(l.files)+len(l.dirs))
+	for n := range l.dirs {
+		all[n] = name{name: n, dir: true}
+	}
+	err := o.q.View(func(tx *journal.Tx) error {
 		for n, e := range l.files {
-			if _, both := l.dirs[n]; both {
-				continue
-			}
 			mode := object.TypeFile
 			if e.Size <= maxSmall {
 				a, err := tx.Attrs(e.Key)
@@ -122,18 +149,29 @@ func (o *overlay) namesOf(l *listing) (out []name, err error) {
 				case a == nil || !a.Ref.Same(e.Ref()):
 					mode = 0
 				default:
-					mode = object.ReadAttr(a.Meta, object.Attr{Mode: mode}).Mode & object.TypeMask
+					mode = typeOf(a)
 				}
 			}
-			out = append(out, name{n, mode})
+			all[n] = name{name: n, file: true, mode: mode, dir: all[n].dir}
 		}
 		return nil
 	})
-	for n := range l.dirs {
-		out = append(out, name{n, object.TypeDir})
+	return sorted(all), err
+}
+
+func typeOf(a *journal.Attrs) uint32 {
+	return object.ReadAttr(a.Meta, object.Attr{Mode: object.TypeFile}).Mode & object.TypeMask
+}
+
+func sorted(all map[string]name) []name {
+	out := make([]name, 0, len(all))
+	for _, n := range all {
+		if n.file || n.dir {
+			out = append(out, n)
+		}
 	}
 	sort.Slice(out, func(i, k int) bool { return out[i].name < out[k].name })
-	return out, err
+	return out
 }
 
 // kept is a listing that is in memory.
@@ -171,29 +209,34 @@ func (s *dirStream) next(ctx context.Context) (n name, ok bool, err error) {
 			if s.page, s.more, err = s.src.next(ctx); err != nil {
 				return name{}, false, err
 			}
-			if s.page, err = s.settled(ctx, s.page); err != nil {
-				return name{}, false, err
-			}
+			s.page = s.settled(s.page)
 		}
+		var l laid
 		switch {
 		case len(s.rows) > 0 && (len(s.page) == 0 || s.rows[0].name.name <= s.page[0].name):
-			r := s.rows[0]
-			s.rows = s.rows[1:]
-			if len(s.page) > 0 && s.page[0].name == r.name.name {
-				s.page = s.page[1:]
+			l, s.rows = s.rows[0], s.rows[1:]
+			if len(s.page) > 0 && s.page[0].name == l.name.name {
+				n, s.page = s.page[0], s.page[1:]
+			} else {
+				n = name{}
 			}
-			if r.hidden || s.given(r.name.name) {
-				continue
-			}
-			return r.name, true, nil
 		case len(s.page) > 0:
 			n, s.page = s.page[0], s.page[1:]
-			if s.given(n.name) {
-				continue
+			l = laid{name: name{name: n.name}}
+		default:
+			return name{}, false, nil
+		}
+		n = l.over(n)
+		if n.dir && !l.dir {
+			ghost, err := s.ghost(ctx, n.name)
+			if err != nil {
+				return name{}, false, err
 			}
+			n.dir = !ghost
+		}
+		if (n.file || n.dir) && !s.given(n.name) {
 			return n, true, nil
 		}
-		return name{}, false, nil
 	}
 }
 
@@ -208,56 +251,44 @@ func (s *dirStream) given(n string) bool {
 }
 
 // settled lays what rows have become since the listing was asked for over one
-// page of it (R9), and takes out the directories whose last names are gone.
-func (s *dirStream) settled(ctx context.Context, page []name) ([]name, error) {
+// page of it (R9).
+func (s *dirStream) settled(page []name) []name {
 	high := ""
-	if len(page) > 0 {
-		high = page[len(page)-1].name
+	all := make(map[string]name, len(page))
+	for _, n := range page {
+		all[n.name] = n
+		high = max(high, n.name)
 	}
-	seen := map[string]int{}
-	for i, n := range page {
-		seen[n.name] = i
-	}
-	drop := map[string]bool{}
+	living := map[string]bool{}
 	s.asked.Under(s.key, func(key string, m writeback.Memo) {
 		rest := key[len(s.key):]
-		n, below, _ := strings.Cut(rest, "/")
-		dir := n != rest
-		if s.more && high != "" && n > high {
+		first, below, isDir := strings.Cut(rest, "/")
+		if !nameable(first) || s.more && first > high {
 			return // of a page that is still to come
 		}
-		_, listed := seen[n]
+		n := all[first]
+		n.name = first
 		switch {
-		case m.Ref.IsZero() && below == "" && listed:
-			drop[n] = drop[n] || (page[seen[n]].mode == object.TypeDir) == dir
-		case !m.Ref.IsZero() && !listed:
-			mode := object.TypeFile
-			if dir {
-				mode = object.TypeDir
-			} else if m.Attrs != nil {
-				mode = object.ReadAttr(m.Attrs.Meta, object.Attr{Mode: object.TypeFile}).Mode & object.TypeMask
+		case isDir && below != "":
+			living[first] = living[first] || !m.Ref.IsZero()
+		case isDir:
+			n.dir = !m.Ref.IsZero()
+		default:
+			n.file = !m.Ref.IsZero()
+			n.mode = object.TypeFile
+			if m.Attrs != nil {
+				n.mode = typeOf(m.Attrs)
 			}
-			seen[n] = len(page)
-			page = append(page, name{n, mode})
 		}
+		all[first] = n
 	})
-	out := page[:0:0]
-	for _, n := range page {
-		if drop[n.name] {
-			continue
+	for n := range living {
+		if l := all[n]; living[n] {
+			l.dir = true
+			all[n] = l
 		}
-		if n.mode == object.TypeDir {
-			if ghost, err := s.ghost(ctx, n.name); err != nil || ghost {
-				if err != nil {
-					return nil, err
-				}
-				continue
-			}
-		}
-		out = append(out, n)
 	}
-	sort.Slice(out, func(i, k int) bool { return out[i].name < out[k].name })
-	return out, nil
+	return sorted(all)
 }
 
 // ghost reports a directory that OSS lists only because it has not been told
@@ -265,13 +296,14 @@ func (s *dirStream) settled(ctx context.Context, page []name) ([]name, error) {
 func (s *dirStream) ghost(ctx context.Context, n string) (bool, error) {
 	touched := false
 	err := s.o.q.View(func(tx *journal.Tx) error {
-		own, err := tx.Row(s.key + n + "/")
-		if err != nil || own != nil {
-			return err // it is among the rows
-		}
-		for range tx.Rows(s.key+n+"/", "") {
-			touched = true
-			break
+		for r, err := range tx.Rows(s.key+n+"/", "") {
+			if err != nil {
+				return err
+			}
+			if touched = true; r.Kind == journal.Put {
+				touched = false // it lives
+				break
+			}
 		}
 		return nil
 	})
@@ -292,11 +324,12 @@ func (o *overlay) empty(ctx context.Context, key string) (bool, error) {
 	return !some, err
 }
 
-// below lists every object beneath the directory key, deep, as OSS has it now
-// with what has settled since laid over.
-func (o *overlay) below(ctx context.Context, key string, limit int) (map[string]object.Ref, *writeback.Moment, error) {
-	asked := o.q.Moment()
-	found := map[string]object.Ref{}
+// below lists every object beneath the directory key, deep, as OSS has it now.
+// The caller lays over what has settled since asked. More than limit are too
+// many.
+func (o *overlay) below(ctx context.Context, key string, limit int) (found map[string]object.Ref, asked *writeback.Moment, err error) {
+	asked = o.q.Moment()
+	found = map[string]object.Ref{}
 	query := object.ListQuery{Prefix: key}
 	for {
 		page, err := ask(ctx, func(ctx context.Context) (object.Page, error) { return o.fs.remote.List(ctx, query) })

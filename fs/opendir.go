@@ -76,7 +76,7 @@ func (d *dirHandle) moreLocked(ctx context.Context) (e fuse.DirEntry, ok bool, e
 		}
 	}
 	n, ok, err := d.s.next(ctx)
-	return fuse.DirEntry{Name: n.name, Mode: n.mode}, ok, err
+	return fuse.DirEntry{Name: n.name, Mode: n.shown()}, ok, err
 }
 
 // Seekdir implements seekdir and rewinddir.
