@@ -1,0 +1,63 @@
+# `make` lists the targets. CI runs `make test` (.ci/run).
+
+GO          ?= go
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+# What can be tested without a mount, and of that what has goroutines.
+ROOMS := ./journal ./cache ./writeback ./fs ./internal/...
+UNIT  := ./cmd/... $(ROOMS) ./integration/harness/...
+
+# -count=1: a test that passed yesterday on another kernel or disk has said
+# nothing about this one.
+TEST := $(GO) test -count=1
+
+# How many histories the model plays under the race detector, which slows it
+# down ten times; without it it plays its default.
+RACE_HISTORIES ?= 40
+FUZZ_TIME      ?= 30s
+
+.PHONY: help build demo test lint unit race integration bench fuzz cover clean
+
+help: ## print this list
+	@awk -F ' ## ' '/^[a-z]+:.* ## /{ sub(/:.*/, "", $$1); printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build bin/ossmount, static
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ossmount ./cmd/ossmount
+
+demo: ## kill the daemon in the middle of a big upload and watch it go on
+	$(GO) run ./integration/demo
+
+# The order is that of what fails soonest.
+test: lint unit race integration ## everything that CI runs: lint, unit, race, integration
+
+lint: ## gofmt, the rules of the house (internal/house), go vet, staticcheck
+	@test -z "$$(gofmt -l .)" || { echo 'gofmt these files:'; gofmt -l .; exit 1; }
+	$(TEST) ./internal/house
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+
+unit: ## the tests of the rooms, without a mount
+	$(TEST) -timeout=10m $(UNIT)
+
+race: ## the same under the race detector, where there are goroutines
+	CGO_ENABLED=1 $(TEST) -race -timeout=15m $(filter-out ./writeback,$(ROOMS))
+	CGO_ENABLED=1 $(TEST) -race -timeout=15m ./writeback -model.runs=$(RACE_HISTORIES)
+
+integration: ## the built binary, real mounts, an OSS server (needs /dev/fuse and rsync)
+	$(TEST) -timeout=15m ./integration
+
+bench: ## the benchmarks of the rooms
+	$(GO) test -run='^$$' -bench=. -benchmem $(ROOMS)
+
+fuzz: ## each fuzz target for FUZZ_TIME (30s)
+	@grep -rH '^func Fuzz' --include='*_test.go' . | sed 's|/[^/:]*:func \([A-Za-z0-9_]*\).*| \1|' | while read -r dir name; do \
+		echo "$(GO) test $$dir -fuzz=$$name"; \
+		$(GO) test "$$dir" -run='^$$' -fuzz="^$$name$$" -fuzztime=$(FUZZ_TIME) || exit 1; done
+
+cover: ## how much of each package its tests and those of the others reach
+	@mkdir -p bin
+	$(TEST) -timeout=15m -coverpkg=./... -coverprofile=bin/cover.out $(UNIT)
+	$(GO) tool cover -func=bin/cover.out | tail -1
+
+clean: ## remove what was built
+	rm -rf bin dist
