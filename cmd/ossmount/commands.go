@@ -73,6 +73,7 @@ func umount(ctx context.Context, path string, in umountRequest) error {
 	if len(out.Busy) > 0 {
 		return exit(exitFailed, fmt.Errorf("%s is busy, files are open for writing: %s (close them, or use --force)", path, strings.Join(out.Busy, ", ")))
 	}
+	waitForEnd(out.PID)
 	if out.Code != 0 {
 		return exit(out.Code, errors.New(out.Text))
 	}
@@ -193,9 +194,12 @@ func drain(ctx context.Context, f *mountFlags, timeout time.Duration) error {
 		defer cancel()
 	}
 	e, err := openEngine(context.WithoutCancel(ctx), f, p, log)
-	if errors.Is(err, cache.ErrBusy) {
-		var out waitAnswer // the daemon of the mount carries it
-		socket := filepath.Join(f.cacheDir, "control.sock")
+	if errors.Is(err, cache.ErrBusy) { // the daemon of the mount carries it
+		var out waitAnswer
+		socket, err := cache.ControlSocket(f.cacheDir)
+		if err != nil {
+			return err
+		}
 		if err := call(ctx, socket, "/wait", waitRequest{Timeout: timeout}, &out); err != nil {
 			return err
 		}
@@ -249,9 +253,12 @@ func statusOf(ctx context.Context, args []string, cacheDir string) (s mountStatu
 		}
 		return s, call(ctx, socket, "/status", struct{}{}, &s)
 	}
-	s, err = inspect(ctx, cacheDir)
-	if errors.Is(err, cache.ErrBusy) {
-		return s, call(ctx, filepath.Join(cacheDir, "control.sock"), "/status", struct{}{}, &s)
+	if s, err = inspect(ctx, cacheDir); !errors.Is(err, cache.ErrBusy) {
+		return s, err
 	}
-	return s, err
+	socket, err := cache.ControlSocket(cacheDir)
+	if err != nil {
+		return s, err
+	}
+	return s, call(ctx, socket, "/status", struct{}{}, &s)
 }

@@ -21,11 +21,7 @@ import (
 )
 
 // The daemon of a mount answers HTTP over a Unix socket, 0600, whose path the
-// root of the mount tells as user.ossmount.control. The socket lies in the
-// cache directory, or, where that path is over the 107 bytes that a socket's
-// may have, in a directory of its own under the temporary one.
-
-const maxSocketPath = 107
+// root of the mount tells as user.ossmount.control (cache.ControlSocket).
 
 const controlAttr = "user.ossmount.control"
 
@@ -73,14 +69,7 @@ type umountAnswer struct {
 	Code int      `json:"code"`
 	Busy []string `json:"busy,omitempty"`
 	Text string   `json:"text,omitempty"`
-}
-
-func socketPath(cacheDir string) (string, error) {
-	if p := filepath.Join(cacheDir, "control.sock"); len(p) <= maxSocketPath {
-		return p, nil
-	}
-	dir, err := os.MkdirTemp("", "ossmount-")
-	return filepath.Join(dir, "control.sock"), err
+	PID  int      `json:"pid"` // of the daemon, which ends now
 }
 
 func listenControl(path string, h http.Handler) (*http.Server, error) {
@@ -146,6 +135,23 @@ func call(ctx context.Context, socket, path string, v, out any) error {
 		return errors.New(strings.TrimSpace(string(body)))
 	}
 	return json.Unmarshal(body, out)
+}
+
+// waitForEnd returns when the process pid has ended, so that the cache
+// directory is free, or after a while.
+func waitForEnd(pid int) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return // it has ended, or cannot be watched
+	}
+	defer unix.Close(fd)
+	const patience = 15_000 // ms
+	for {
+		_, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, patience)
+		if !errors.Is(err, unix.EINTR) {
+			return
+		}
+	}
 }
 
 // handle makes a handler of a function from request to answer.

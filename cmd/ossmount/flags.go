@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -192,6 +193,9 @@ func (f *mountFlags) check() error {
 	}
 	if f.threshold < 1 || f.threshold > writeback.MaxPartSize {
 		return exit(exitUsage, fmt.Errorf("--multipart-threshold=%d: a PutObject holds at most 5 GiB", f.threshold))
+	}
+	if strings.HasPrefix(f.source, "oss://") && f.endpoint == "" {
+		return exit(exitUsage, errors.New("--endpoint is missing: give the URL of OSS, such as https://oss-cn-hangzhou.aliyuncs.com, or set OSS_ENDPOINT"))
 	}
 	_, err := f.ttl()
 	return err

@@ -17,6 +17,7 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"github.com/spf13/cobra"
 
+	"github.com/ossmount/ossmount/cache"
 	"github.com/ossmount/ossmount/fs"
 	"github.com/ossmount/ossmount/writeback"
 )
@@ -105,7 +106,7 @@ func runMount(c *cobra.Command, f *mountFlags) error {
 		return err
 	}
 	defer e.Close()
-	socket, err := socketPath(e.cache.Dir())
+	socket, err := cache.ControlSocket(e.cache.Dir())
 	if err != nil {
 		return err
 	}
@@ -272,7 +273,7 @@ func (d *daemon) umount(_ context.Context, in umountRequest) (umountAnswer, erro
 		drain = *in.Drain
 	}
 	d.end(drain)
-	return umountAnswer{Code: d.code, Text: d.text}, nil
+	return umountAnswer{Code: d.code, Text: d.text, PID: os.Getpid()}, nil
 }
 
 // checkMountpoint detaches a dead mount of ours from the path, and refuses
