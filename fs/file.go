@@ -116,6 +116,33 @@ func (x *file) commit(open bool) error {
 	return x.commitLocked(open)
 }
 
+// interrupt commits a file that is being written as interrupted: kept as it is
+// now, and not published until it is closed through a mount (H46).
+func (x *file) interrupt() error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.content == nil || x.writers == 0 || x.named && !x.changed && !x.rowIsOpen {
+		return nil
+	}
+	row, err := x.rowLocked(true)
+	if err != nil {
+		return err
+	}
+	row.Interrupted = true
+	err = x.fs.commit(func(c *writeback.Change) error {
+		if x.n.gone {
+			return nil
+		}
+		row.Key = x.n.keyLocked()
+		return c.Put(row)
+	})
+	if err == nil {
+		x.named, x.changed, x.attrOnly, x.vouched, x.rowIsOpen = true, false, false, true, true
+		x.fs.unfresh(x.n)
+	}
+	return err
+}
+
 // commitChanges is commit for a handle that only reads: what others have
 // written is committed, but an interrupted file stays one.
 func (x *file) commitChanges() error {

@@ -182,15 +182,20 @@ func (f *FS) openFiles() []*file {
 	return out
 }
 
-// Close ends the fetches and commits what open files hold, as an fsync would:
-// after a forced unmount they are interrupted, not lost.
-func (f *FS) Close() {
-	f.Stop()
+// Interrupt commits the files that are being written as interrupted.
+func (f *FS) Interrupt() {
 	for _, x := range f.openFiles() {
-		if err := x.commit(true); err != nil {
+		if err := x.interrupt(); err != nil {
 			f.o.Log.Warn("an open file could not be committed", "err", err)
 		}
 	}
+}
+
+// Close ends the fetches. Files that are still being written are interrupted,
+// not lost.
+func (f *FS) Close() {
+	f.Stop()
+	f.Interrupt()
 	f.stop()
 	f.overlay.close()
 	f.reads.drop(f)

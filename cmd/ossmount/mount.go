@@ -123,7 +123,7 @@ func runMount(c *cobra.Command, f *mountFlags) error {
 	}
 	control, err := listenControl(socket, d.handlers())
 	if err != nil {
-		d.end(0)
+		d.end(0, false)
 		return err
 	}
 	signals := make(chan os.Signal, 2)
@@ -163,7 +163,7 @@ func (d *daemon) onSignals(signals <-chan os.Signal) {
 				continue
 			}
 			d.log.Info("ending", "signal", s, "drain", d.f.drain)
-			go d.end(d.f.drain)
+			go d.end(d.f.drain, false)
 		}
 	}
 }
@@ -172,7 +172,7 @@ func (d *daemon) onSignals(signals <-chan os.Signal) {
 // ends (H46).
 func (d *daemon) onUnmount() {
 	d.server.Wait()
-	d.end(d.f.drain)
+	d.end(d.f.drain, false)
 }
 
 // detachAfter is how long the end waits for the kernel to let go of the mount.
@@ -180,10 +180,14 @@ const detachAfter = 5 * time.Second
 
 // end drains for as long as given, commits what open files hold, unmounts, and
 // says what is left. Only the first call does; all return when it is done.
-func (d *daemon) end(drain time.Duration) {
+func (d *daemon) end(drain time.Duration, force bool) {
 	d.ending.Do(func() {
 		defer close(d.ended)
 		d.fs.Stop()
+		open := d.fs.OpenForWriting()
+		if force {
+			d.fs.Interrupt() // nobody waits for them to be closed
+		}
 		ctx, cancel := context.WithTimeout(d.hurry, drain)
 		defer cancel()
 		if drain > 0 {
@@ -191,7 +195,9 @@ func (d *daemon) end(drain time.Duration) {
 				d.log.Warn("drain", "err", err)
 			}
 		}
-		open := d.fs.OpenForWriting()
+		if !force {
+			open = d.fs.OpenForWriting() // some may have been closed meanwhile
+		}
 		d.unmount()
 		d.fs.Close()
 		d.code, d.text = d.verdict(open)
@@ -272,7 +278,7 @@ func (d *daemon) umount(_ context.Context, in umountRequest) (umountAnswer, erro
 	if in.Drain != nil {
 		drain = *in.Drain
 	}
-	d.end(drain)
+	d.end(drain, in.Force)
 	return umountAnswer{Code: d.code, Text: d.text, PID: os.Getpid()}, nil
 }
 
