@@ -121,7 +121,7 @@ func (x *file) commit(open bool) error {
 func (x *file) interrupt() error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.content == nil || x.writers == 0 || x.named && !x.changed && !x.rowIsOpen {
+	if x.content == nil || x.writers == 0 {
 		return nil
 	}
 	row, err := x.rowLocked(true)
@@ -134,6 +134,9 @@ func (x *file) interrupt() error {
 			return nil
 		}
 		row.Key = x.n.keyLocked()
+		if cur, err := c.Row(row.Key); err != nil || cur == nil && x.named && !x.changed {
+			return err // OSS has it as it is
+		}
 		return c.Put(row)
 	})
 	if err == nil {
