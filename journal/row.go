@@ -128,6 +128,7 @@ type Part struct {
 type Doubt struct {
 	Tags   []string  `json:"t,omitempty"` // of Puts
 	Delete bool      `json:"d,omitempty"` // a Delete is among them
+	Older  bool      `json:"o,omitempty"` // a Delete was among them before the last
 	Since  time.Time `json:"s"`           // when the last of them was given up
 	// Flying is the sequence of a row whose request had not ended when this
 	// was written, 0 for none; a start finds it ended then.

@@ -65,7 +65,7 @@ func (q *Queue) otherTag(tx *journal.Tx, r *Row) error {
 
 func addDoubt(d *journal.Doubt, r *Row) {
 	if r.Kind == journal.Delete {
-		d.Delete = true
+		d.Older, d.Delete = d.Delete, true
 	} else if !slices.Contains(d.Tags, r.Note.Tag) {
 		d.Tags = append(d.Tags, r.Note.Tag)
 	}
@@ -95,7 +95,7 @@ func endDoubt(tx *journal.Tx, row *Row, lost bool) error {
 		d.Since = later(d.Since, time.Unix(0, row.Note.Lost))
 	default:
 		if row.Kind == journal.Delete {
-			d.Delete = false
+			d.Delete = d.Older // an earlier one may still land
 		} else if row.Note != nil {
 			d.Tags = slices.DeleteFunc(d.Tags, func(t string) bool { return t == row.Note.Tag })
 		}

@@ -29,7 +29,7 @@ import (
 
 var (
 	modelSeed = flag.Int64("model.seed", -1, "play only the history of this seed, and tell its steps")
-	modelRuns = flag.Int("model.runs", 0, "how many histories to play (default 200, or 40 with -short)")
+	modelRuns = flag.Int("model.runs", 0, "how many histories to play (default 200, 40 with the race detector, a quarter with -short)")
 	modelTell = flag.Bool("model.tell", false, "tell also what journal and store hold after each step")
 	modelFind = flag.Bool("model.find", false, "look for the seeds that show what each rule is for")
 )
@@ -985,8 +985,28 @@ func (m *model) step() {
 		m.crash()
 	case o < 60:
 		m.powerCut()
+	case o < 62:
+		m.evict(key)
 	default:
 		m.pump()
+	}
+}
+
+// evict gives up the clean copy of key, as if room were short.
+func (m *model) evict(key string) {
+	var n uint64
+	_, err := m.j.Update(func(tx *journal.Tx) error {
+		c, err := tx.Clean(key)
+		if err != nil || c == nil {
+			return err
+		}
+		n = c.Content
+		return tx.DropClean(key)
+	})
+	m.must(err)
+	if n != 0 {
+		m.log("evict %s n%d", key, n)
+		m.q.Unneeded(n)
 	}
 }
 
@@ -1238,8 +1258,8 @@ func TestModelFindsNothingWrong(t *testing.T) {
 	}
 	runs := *modelRuns
 	if runs == 0 {
-		if runs = 200; testing.Short() {
-			runs = 40
+		if runs = modelDefault; testing.Short() {
+			runs /= 4
 		}
 	}
 	for seed := range int64(runs) {

@@ -74,6 +74,7 @@ type refRow struct {
 type refDoubt struct {
 	tags   map[int]bool
 	del    bool
+	older  bool // a Delete was among them before the last
 	since  int
 	flying int // id of a replaced row whose request has not ended
 }
@@ -232,7 +233,7 @@ func (q *refQueue) doubtAfter(key string, old *refRow) {
 		q.doubts[key] = d
 	}
 	if old.del {
-		d.del = true
+		d.older, d.del = d.del, true
 	} else {
 		d.tags[old.id] = true
 	}
@@ -255,7 +256,9 @@ func (q *refQueue) endDoubt(key string, row refRow, lost bool) {
 	case row.lost != 0:
 	default:
 		delete(d.tags, row.id)
-		d.del = d.del && !row.del
+		if row.del {
+			d.del = d.older
+		}
 		if len(d.tags) == 0 && !d.del {
 			delete(q.doubts, key)
 		}
