@@ -1158,13 +1158,12 @@ var modelCases = []struct {
 	off   rules
 	seeds []int64
 }{
-	{"R1 one transfer per key at a time", rules{noR1: true}, nil},
-	{"R2 nobody looks at the object", rules{noR2: true}, nil},
-	{"R3 an outcome counts for its sequence", rules{noR3: true}, nil},
-	{"R6 OSS is not ahead of the horizon", rules{noR6: true}, nil},
-	{"R7 our own result is recognised", rules{noR7: true}, nil},
-	{"R8 a request without an answer may land", rules{noR8: true}, nil},
-	{"R9 a settle wins over older answers", rules{noR9: true}, nil},
+	{"R1 one transfer per key at a time", rules{noR1: true}, []int64{5, 45, 147}},
+	{"R2 nobody looks at the object", rules{noR2: true}, []int64{19, 22, 130}},
+	{"R3 an outcome counts for its sequence", rules{noR3: true}, []int64{26, 144, 160}},
+	{"R6 OSS is not ahead of the horizon", rules{noR6: true}, []int64{44, 55, 67}},
+	{"R8 a request without an answer may land", rules{noR8: true}, []int64{1, 6, 11}},
+	{"R9 a settle wins over older answers", rules{noR9: true}, []int64{0, 8, 11}},
 }
 
 // R5: two names are exchanged by three renames.
@@ -1185,6 +1184,24 @@ func TestModelSwapNeedsR5(t *testing.T) {
 	}
 	if found := playStory(t, 0, rules{noR5: true}, false, swap); found == "" {
 		t.Error("without R5 nothing is wrong")
+	}
+}
+
+// R7: a chmod whose answer was lost is told from one that was not carried out.
+func TestModelLostChmodNeedsR7(t *testing.T) {
+	chmod := func(m *model) {
+		m.closeWriter(m.create("a", "bytes"))
+		m.drain()
+		m.evict("a")
+		m.chmod(m.files["a"])
+		m.answer("Copy", 1, fateLost)
+		m.check()
+	}
+	if found := playStory(t, 0, rules{}, false, chmod); found != "" {
+		t.Error(found)
+	}
+	if found := playStory(t, 0, rules{noR7: true}, false, chmod); found == "" {
+		t.Error("without R7 nothing is wrong")
 	}
 }
 
