@@ -194,6 +194,11 @@ func (q *Queue) Close(grace time.Duration) {
 	defer t.Stop()
 	_ = q.group.Wait()
 	q.giveUp()
+	ctx, cancel := context.WithTimeout(context.Background(), grace)
+	defer cancel()
+	if q.j.WaitHorizon(ctx, q.j.Last()) == nil {
+		q.sweep() // so that nothing unneeded waits for the next start
+	}
 }
 
 func (q *Queue) stopBodies() {
