@@ -1,0 +1,76 @@
+package house
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// The command line is a stable interface, so what --help prints is what
+// docs/cli.md promises: each command has its section, each flag is named in
+// it, and no section names a flag of ossmount that is not there.
+func TestEveryFlagIsDocumented(t *testing.T) {
+	bin := filepath.Join(t.TempDir(), "ossmount")
+	build := exec.Command("go", "build", "-o", bin, module+"cmd/ossmount")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	b, err := os.ReadFile(filepath.Join(root(t), "docs", "cli.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc := string(b)
+	commands := regexp.MustCompile(`(?m)^  ([a-z]+)  +\S`).FindAllStringSubmatch(after(help(t, bin), "Available Commands:"), -1)
+	if len(commands) < 5 {
+		t.Fatalf("--help lists the commands %v only", commands)
+	}
+	for _, m := range commands {
+		name := m[1]
+		if name == "help" {
+			continue
+		}
+		section := sectionOf(doc, name)
+		if section == "" {
+			t.Errorf("docs/cli.md has no section %q.\nRule: every command is documented. Why: scripts rely on it.", "## "+name)
+			continue
+		}
+		flags := map[string]bool{}
+		for _, f := range regexp.MustCompile(`(?m)^ +(?:-\w, )?(--[a-z-]+)`).FindAllStringSubmatch(after(help(t, bin, name), "\nFlags:"), -1) {
+			flags[f[1]] = true
+			if f[1] != "--help" && !strings.Contains(section, "`"+f[1]+"`") {
+				t.Errorf("docs/cli.md does not name %s in the section of %s.\nRule: every flag is documented. Why: the command line is an interface with a promise.", f[1], name)
+			}
+		}
+		for _, f := range regexp.MustCompile("`(--[a-z-]+)`").FindAllStringSubmatch(section, -1) {
+			if !flags[f[1]] {
+				t.Errorf("docs/cli.md names %s in the section of %s, which has no such flag.\nRule: nothing is documented that is not there. Why: a reader believes it.", f[1], name)
+			}
+		}
+	}
+}
+
+func help(t *testing.T, bin string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(bin, append(args, "--help")...).Output()
+	if err != nil {
+		t.Fatalf("ossmount %v --help: %v", args, err)
+	}
+	return string(out)
+}
+
+// after returns what follows mark in s.
+func after(s, mark string) string {
+	_, rest, _ := strings.Cut(s, mark)
+	return rest
+}
+
+// sectionOf returns the section of a command, up to the next heading of its
+// level.
+func sectionOf(doc, name string) string {
+	section := after(doc, "\n## "+name+"\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	return section
+}
