@@ -85,6 +85,14 @@ func (q *Queue) judge(r *Row, cut bool) (changed bool) {
 		// the file was being written. Its time may be of any moment.
 		torn = r.Open || sign.Size != r.SignSize
 	}
+	if cut && !torn {
+		// The next start shall find what this one goes on from.
+		changed = changed || sign.Mtime != r.SignMtime
+		r.SignMtime = sign.Mtime
+		if err := q.witness(r, cache.StateClosed); err != nil {
+			q.log.Warn("a content could not be marked", "content", r.Content, "err", err)
+		}
+	}
 	switch {
 	case torn && (!r.Interrupted || r.Size != sign.Size):
 		r.Interrupted, r.Open = true, true
