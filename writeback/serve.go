@@ -52,3 +52,10 @@ func (q *Queue) Away() bool {
 	defer q.mu.Unlock()
 	return q.health.away != nil
 }
+
+// Stats returns what the engine has counted since it was opened.
+func (q *Queue) Stats() Stats {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.stats
+}
