@@ -169,8 +169,6 @@ func (m *move) directory(ctx context.Context) error {
 	}
 	defer asked.Done()
 	child, target := m.from.childNode(m.name), m.to.childNode(m.newName)
-	unlock, unnamed := f.freezeBeneath(child)
-	defer unlock()
 	f.tree.Lock()
 	defer f.tree.Unlock()
 	oldKey, newKey := m.from.keyLocked()+m.name+"/", m.to.keyLocked()+m.newName+"/"
@@ -188,16 +186,12 @@ func (m *move) directory(ctx context.Context) error {
 		if err := m.keepLast(c); err != nil {
 			return err
 		}
-		return m.moveTree(c, oldKey, newKey, objects, unnamed)
+		return m.moveTree(c, oldKey, newKey, objects)
 	})
 	if err != nil {
 		return err
 	}
 	m.movedLocked(child, target)
-	for x := range unnamed {
-		x.movedLocked()
-		f.unfresh(x.n)
-	}
 	f.overlay.forget(oldKey)
 	f.overlay.forget(newKey)
 	return nil
@@ -215,34 +209,10 @@ func (n *node) parentNode() *node {
 	return n.parent
 }
 
-// freezeBeneath locks the open files beneath dir, and returns rows for those
-// that have none.
-func (f *FS) freezeBeneath(dir *node) (unlock func(), unnamed map[*file]*writeback.Row) {
-	unnamed = map[*file]*writeback.Row{}
-	var locked []*file
-	for _, x := range f.openFiles() {
-		under := false
-		for at := x.n; at != nil; at = at.parentNode() {
-			under = under || at == dir
-		}
-		if !under || dir == nil || x.n.isGone() {
-			continue
-		}
-		x.mu.Lock()
-		locked = append(locked, x)
-		if row := x.unnamedLocked(); row != nil {
-			unnamed[x] = row
-		}
-	}
-	return func() {
-		for _, x := range locked {
-			x.mu.Unlock()
-		}
-	}, unnamed
-}
-
-// moveTree moves every row and every object from beneath oldKey.
-func (m *move) moveTree(c *writeback.Change, oldKey, newKey string, objects map[string]object.Ref, unnamed map[*file]*writeback.Row) error {
+// moveTree moves every row and every object from beneath oldKey. A file that
+// is open and was never flushed has neither: its key is wherever its directory
+// is when it is.
+func (m *move) moveTree(c *writeback.Change, oldKey, newKey string, objects map[string]object.Ref) error {
 	var rows []*writeback.Row
 	for r, err := range c.Rows(oldKey) {
 		if err != nil {
@@ -252,13 +222,6 @@ func (m *move) moveTree(c *writeback.Change, oldKey, newKey string, objects map[
 	}
 	moved := func(key string) string { return newKey + key[len(oldKey):] }
 	done := map[string]bool{oldKey: true}
-	for x, row := range unnamed {
-		key := x.n.keyLocked()
-		done[key] = true
-		if err := c.Move(key, moved(key), row, object.Ref{}, false); err != nil {
-			return err
-		}
-	}
 	for _, r := range rows {
 		if done[r.Key] {
 			continue

@@ -47,8 +47,9 @@ type sparse struct {
 	ref     object.Ref // the version; its successor when we have replaced it by the same bytes
 	content *cache.Content
 	blocks  []blockState
-	left    int // blocks that are not present
-	err     error
+	left    int           // blocks that are not present
+	err     error         // the version is gone for good
+	failed  error         // the last fetch failed; the next one clears it
 	changed chan struct{} // closed and replaced at each progress or failure
 	refs    int
 	hold    *writeback.Hold
@@ -259,8 +260,8 @@ func (s *sparse) need(ctx context.Context, off, n, window int64) error {
 	stall := time.NewTimer(s.fs.o.Stall)
 	defer stall.Stop()
 	left := -1
-	for {
-		ready, now, changed, err := s.missing(off, n, window)
+	for first := true; ; first = false {
+		ready, now, changed, err := s.missing(off, n, window, first)
 		if ready || err != nil {
 			return err
 		}
@@ -279,8 +280,9 @@ func (s *sparse) need(ctx context.Context, off, n, window int64) error {
 }
 
 // missing starts the fetch of what is missing from the n bytes at off, and of
-// the window behind.
-func (s *sparse) missing(off, n, window int64) (ready bool, left int, changed chan struct{}, err error) {
+// the window behind. Only the first look of a reader starts one after a
+// failure; others learn of it.
+func (s *sparse) missing(off, n, window int64, look bool) (ready bool, left int, changed chan struct{}, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.taken {
@@ -297,6 +299,10 @@ func (s *sparse) missing(off, n, window int64) (ready bool, left int, changed ch
 	if s.err != nil {
 		return false, 0, nil, s.err
 	}
+	if s.failed != nil && !look {
+		return false, 0, nil, s.failed
+	}
+	s.failed = nil
 	end := min((off+max(n, window)-1)/s.block, int64(len(s.blocks))-1)
 	for i := first; i <= end; i++ {
 		if s.blocks[i] != missing {
@@ -366,7 +372,6 @@ func (s *sparse) fetchOnce(ctx context.Context, ref object.Ref, at *int64, end i
 				return err
 			}
 		}
-		s.fetched(*at, *at, nil)
 		s.arrived(*at)
 		*at++
 	}
@@ -391,8 +396,9 @@ func (s *sparse) fetched(at, end int64, err error) {
 		s.blocks[i] = missing
 	}
 	if object.KindOf(err) == object.Conflict && err != nil {
-		s.err = err // the version is gone for good
+		s.err = err
 	}
+	s.failed = err
 	s.announceLocked()
 }
 
