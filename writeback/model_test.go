@@ -1279,7 +1279,11 @@ func TestModelFindsNothingWrong(t *testing.T) {
 			runs /= 4
 		}
 	}
+	found := []int64{411, 1048} // seeds that once found something, beyond the usual ones
 	for seed := range int64(runs) {
+		found = append(found, seed)
+	}
+	for _, seed := range found {
 		if found := playModel(t, seed, rules{}, false); found != "" {
 			t.Errorf("-model.seed=%d: %s", seed, found)
 		}

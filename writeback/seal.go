@@ -233,5 +233,6 @@ func (q *Queue) succeedLocked(old, next object.Ref) {
 	if len(q.successors) > 10_000 {
 		clear(q.successors) // a reader that is not led on gets ESTALE
 	}
+	delete(q.successors, next) // it may be back
 	q.successors[old] = next
 }
