@@ -106,6 +106,14 @@ func Open(dir string, o Options) (*Cache, error) {
 	for n := range c.Numbers() {
 		top = max(top, n)
 	}
+	lost, err := c.LostAndFound()
+	if err != nil {
+		lock.Close()
+		return nil, fmt.Errorf("cache directory: %w", err)
+	}
+	for _, l := range lost { // a number given out again would replace it there
+		top = max(top, l.Number)
+	}
 	c.next.Store(top)
 	return c, nil
 }

@@ -131,3 +131,34 @@ func TestCloneIsApart(t *testing.T) {
 		t.Fatal(failed)
 	}
 }
+
+// covers H8: a content in lost+found keeps its number over a restart.
+func TestNumbersInLostAndFoundAreNotReused(t *testing.T) {
+	dir := t.TempDir()
+	o := Options{Identity: Identity{Bucket: "b"}}
+	c, err := Open(dir, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, err := c.Create()
+	if err != nil {
+		t.Fatal(err)
+	}
+	x.Close()
+	if err := c.Lose(x.Number()); err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	if c, err = Open(dir, o); err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	y, err := c.Create()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer y.Close()
+	if y.Number() <= x.Number() {
+		t.Errorf("content %d after %d went to lost+found", y.Number(), x.Number())
+	}
+}
