@@ -11,10 +11,7 @@ UNIT  := ./cmd/... $(ROOMS) ./integration/harness/...
 # nothing about this one.
 TEST := $(GO) test -count=1
 
-# How many histories the model plays under the race detector, which slows it
-# down ten times; without it it plays its default.
-RACE_HISTORIES ?= 40
-FUZZ_TIME      ?= 30s
+FUZZ_TIME   ?= 30s
 
 .PHONY: help build demo test lint unit race integration bench fuzz cover clean
 
@@ -40,8 +37,7 @@ unit: ## the tests of the rooms, without a mount
 	$(TEST) -timeout=10m $(UNIT)
 
 race: ## the same under the race detector, where there are goroutines
-	CGO_ENABLED=1 $(TEST) -race -timeout=15m $(filter-out ./writeback,$(ROOMS))
-	CGO_ENABLED=1 $(TEST) -race -timeout=15m ./writeback -model.runs=$(RACE_HISTORIES)
+	CGO_ENABLED=1 $(TEST) -race -timeout=20m $(ROOMS)
 
 integration: ## the built binary, real mounts, an OSS server (needs /dev/fuse and rsync)
 	$(TEST) -timeout=15m ./integration
