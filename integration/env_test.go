@@ -13,6 +13,9 @@ import (
 	"github.com/ossmount/ossmount/integration/harness"
 )
 
+// patience is a deadline for what should take a moment.
+const patience = time.Minute
+
 // full runs the sizes of issue 2 (1 GiB at 100 MB/s) in place of smaller ones.
 var full = flag.Bool("full", os.Getenv("OSSMOUNT_FULL") != "", "full sizes: 1 GiB at 100 MB/s (or OSSMOUNT_FULL=1)")
 
