@@ -3,6 +3,7 @@ package fs
 import (
 	"context"
 	"errors"
+	"path"
 	"syscall"
 	"unicode/utf8"
 
@@ -16,12 +17,16 @@ import (
 // maxKey is the longest key that OSS takes, in bytes.
 const maxKey = 1023
 
+// maxName is the longest name in a directory, in bytes; the kernel lets longer
+// ones through.
+const maxName = 255
+
 // allowed refuses a name that OSS would refuse, at the call that makes it.
 func allowed(key string) error {
 	switch {
 	case !utf8.ValidString(key):
 		return fail(syscall.EILSEQ)
-	case len(key) > maxKey:
+	case len(key) > maxKey, len(path.Base(key)) > maxName:
 		return fail(syscall.ENAMETOOLONG)
 	case key[0] == '/' || key[0] == '\\':
 		return fail(syscall.EINVAL)

@@ -228,11 +228,7 @@ func (s *dirStream) next(ctx context.Context) (n name, ok bool, err error) {
 		}
 		n = l.over(n)
 		if n.dir && !l.dir {
-			ghost, err := s.ghost(ctx, n.name)
-			if err != nil {
-				return name{}, false, err
-			}
-			n.dir = !ghost
+			n.dir = !s.o.isGhost(ctx, s.key+n.name+"/")
 		}
 		if (n.file || n.dir) && !s.given(n.name) {
 			return n, true, nil
@@ -289,28 +285,6 @@ func (s *dirStream) settled(page []name) []name {
 		}
 	}
 	return sorted(all)
-}
-
-// ghost reports a directory that OSS lists only because it has not been told
-// yet that everything in it is gone.
-func (s *dirStream) ghost(ctx context.Context, n string) (bool, error) {
-	touched := false
-	err := s.o.q.View(func(tx *journal.Tx) error {
-		for r, err := range tx.Rows(s.key+n+"/", "") {
-			if err != nil {
-				return err
-			}
-			if touched = true; r.Kind == journal.Put {
-				touched = false // it lives
-				break
-			}
-		}
-		return nil
-	})
-	if err != nil || !touched {
-		return false, err
-	}
-	return !s.o.alive(ctx, s.key+n+"/"), nil
 }
 
 // empty reports whether the directory key holds no name.

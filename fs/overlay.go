@@ -75,24 +75,12 @@ func (o *overlay) lookup(ctx context.Context, dir, name string) (*entry, error) 
 	key := dir + name
 	// Rows are read before OSS is asked (R9).
 	var file, sub *writeback.Row
-	beneath, living := false, false
 	err := o.q.View(func(tx *journal.Tx) (err error) {
 		if file, err = tx.Row(key); err != nil {
 			return err
 		}
-		if sub, err = tx.Row(key + "/"); err != nil {
-			return err
-		}
-		for r, err := range tx.Rows(key+"/", "") {
-			if err != nil {
-				return err
-			}
-			beneath = true
-			if living = r.Kind == journal.Put; living {
-				break
-			}
-		}
-		return nil
+		sub, err = tx.Row(key + "/")
+		return err
 	})
 	switch {
 	case err != nil:
@@ -107,16 +95,53 @@ func (o *overlay) lookup(ctx context.Context, dir, name string) (*entry, error) 
 		return nil, err
 	}
 	defer moment.Done()
-	if (found.dir || living) && sub == nil {
-		if beneath && !living && !o.alive(ctx, key+"/") {
-			return nil, fail(syscall.ENOENT)
+	switch {
+	case found.dir && sub == nil:
+		e, err := o.ofDir(ctx, key+"/", known)
+		if err == nil && e.ref.IsZero() && o.isGhost(ctx, key+"/") {
+			err = fail(syscall.ENOENT)
 		}
+		return e, err
+	case found.entry != nil && file == nil:
+		return o.ofObject(ctx, *found.entry, known)
+	case sub == nil && file == nil && o.living(key+"/"):
+		// Only our own pending files are left of what was there.
 		return o.ofDir(ctx, key+"/", known)
 	}
-	if found.entry == nil || file != nil {
-		return nil, fail(syscall.ENOENT)
-	}
-	return o.ofObject(ctx, *found.entry, known)
+	return nil, fail(syscall.ENOENT)
+}
+
+// fewRows is how many rows a lookup walks at most: a directory may have any
+// number of them.
+const fewRows = 64
+
+// living reports whether a Put lies beneath the directory key.
+func (o *overlay) living(key string) (yes bool) {
+	_ = o.q.View(func(tx *journal.Tx) error {
+		n := 0
+		for r, err := range tx.Rows(key, "") {
+			if yes = err == nil && r.Kind == journal.Put; yes || err != nil || n == fewRows {
+				return err
+			}
+			n++
+		}
+		return nil
+	})
+	return yes
+}
+
+// isGhost reports a directory without an object of its own that OSS lists only
+// because it has not been told yet that everything in it is gone.
+func (o *overlay) isGhost(ctx context.Context, key string) bool {
+	touched := false
+	_ = o.q.View(func(tx *journal.Tx) error {
+		for r, err := range tx.Rows(key, "") {
+			touched = err == nil && r.Kind == journal.Delete
+			break
+		}
+		return nil
+	})
+	return touched && !o.alive(ctx, key)
 }
 
 // remoteName is what OSS holds under a name: an object, a directory, or both.

@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"math"
 	"syscall"
 	"time"
 
@@ -59,11 +60,22 @@ func change(a *object.Attr, in *fuse.SetAttrIn) {
 		a.GID = gid
 	}
 	if t, ok := in.GetMTime(); ok {
-		a.Mtime = t.UnixNano()
+		a.Mtime = nanos(t)
 		if in.Valid&fuse.FATTR_MTIME_NOW != 0 {
 			a.Mtime = time.Now().UnixNano()
 		}
 	}
+}
+
+// nanos is t in Unix nanoseconds, as near as 64 bits reach (1678 to 2262).
+func nanos(t time.Time) int64 {
+	switch {
+	case t.Before(time.Unix(0, math.MinInt64)):
+		return math.MinInt64
+	case t.After(time.Unix(0, math.MaxInt64)):
+		return math.MaxInt64
+	}
+	return t.UnixNano()
 }
 
 // setEntry commits new attributes of a name that is not open.

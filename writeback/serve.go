@@ -59,3 +59,7 @@ func (q *Queue) Stats() Stats {
 	defer q.mu.Unlock()
 	return q.stats
 }
+
+// Heard tells the engine how a request to OSS ended that was not its own: it
+// need not find out by itself that OSS is away.
+func (q *Queue) Heard(err error) { q.learn(err) }

@@ -68,10 +68,17 @@ func openEngine(ctx context.Context, f *mountFlags, p place, log *slog.Logger) (
 	if err := e.openCache(f, p, o.Endpoint); err != nil {
 		return e, err
 	}
-	if err := e.checkRemote(ctx, p); err != nil {
+	away, err := e.checkRemote(ctx, p)
+	if err != nil {
 		return e, err
 	}
-	return e, e.openQueue(ctx, f, p)
+	if err := e.openQueue(ctx, f, p); err != nil {
+		return e, err
+	}
+	if away != nil {
+		e.q.Heard(away)
+	}
+	return e, nil
 }
 
 func (e *engine) openCache(f *mountFlags, p place, endpoint string) error {
@@ -129,21 +136,23 @@ func (f *mountFlags) cacheDirOf(p place) (string, error) {
 	return filepath.Join(base, "ossmount", hashName(f.endpoint+"\n"+p.String())), nil
 }
 
-func (e *engine) checkRemote(ctx context.Context, p place) error {
+// checkRemote asks OSS for what is mounted. away is that it does not answer,
+// where the mount can do without for a while.
+func (e *engine) checkRemote(ctx context.Context, p place) (away, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	err := e.remote.Check(ctx, p.prefix)
+	err = e.remote.Check(ctx, p.prefix)
 	if err == nil {
-		return nil
+		return nil, nil
 	}
 	if object.KindOf(err) == object.Again && !e.cache.IsNew() && e.cache.Mounted() {
 		e.log.Warn("OSS does not answer; the mount serves what is here, and goes on when OSS is back", "err", err)
-		return nil
+		return err, nil
 	}
 	if e.cache.IsNew() {
 		e.cache.Forget() // nothing has been mounted with it yet
 	}
-	return err
+	return nil, err
 }
 
 func (e *engine) openQueue(ctx context.Context, f *mountFlags, p place) (err error) {
