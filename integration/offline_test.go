@@ -46,7 +46,7 @@ func TestEverythingArrivesWhenTheServerIsBack(t *testing.T) {
 func TestUsedCacheDirectoryMountsWhileOSSIsAway(t *testing.T) {
 	t.Parallel()
 	e := setup(t)
-	m := e.mount("cache", "--write-back-delay=60s")
+	m := e.mount("cache", "--write-back-delay=20s")
 	e.write(m.in("pending"), "pending bytes")
 	m.kill9()
 	e.ok(e.server.Kill())

@@ -14,7 +14,7 @@ import (
 
 func TestClosedFilesArriveAfterSIGKILL(t *testing.T) {
 	t.Parallel()
-	for _, delay := range []string{"60s", "0s"} { // killed before, and during the uploads
+	for _, delay := range []string{"8s", "0s"} { // killed before, and during the uploads
 		t.Run("delay "+delay, func(t *testing.T) {
 			t.Parallel()
 			e := setup(t, "--latency=5ms")
@@ -216,6 +216,46 @@ func TestKillBetweenRenamesLeavesOldOrNewNames(t *testing.T) {
 	}
 }
 
+func TestOldNamesStayGoneWhileTheirObjectsAreDeleted(t *testing.T) {
+	t.Parallel()
+	e := setup(t)
+	m := e.mount("cache", "--write-back-delay=0s", "--upload-concurrency=1", "--meta-ttl=10m")
+	for i := range 4 {
+		e.ok(os.MkdirAll(m.in(fmt.Sprintf("d%d/sub", i)), 0o755))
+		e.write(m.in(fmt.Sprintf("d%d/a", i)), "a")
+		e.write(m.in(fmt.Sprintf("d%d/sub/b", i)), "b")
+	}
+	m.wait(m.Point)
+	e.ok(e.server.Latency(30 * time.Millisecond))
+	for i := range 4 {
+		d := m.in(fmt.Sprintf("d%d", i))
+		if i%2 == 0 {
+			e.ok(os.RemoveAll(d))
+		} else {
+			e.ok(os.Rename(d, m.in(fmt.Sprintf("n%d", i))))
+		}
+		gone := func() {
+			if _, err := os.Stat(d); !os.IsNotExist(err) {
+				t.Fatalf("%s is gone, but stat says %v", d, err)
+			}
+			list, err := os.ReadDir(m.Point)
+			e.ok(err)
+			for _, at := range list {
+				if at.Name() == fmt.Sprintf("d%d", i) {
+					t.Fatalf("%s is gone, but readdir lists it", d)
+				}
+			}
+		}
+		for gone(); m.status().Queue.Pending > 0; gone() {
+		}
+		gone()
+	}
+	e.ok(e.server.Latency(0))
+	if out := e.sh(`cd "$1" && find . | sort`, m.Point); out != ".\n./n1\n./n1/a\n./n1/sub\n./n1/sub/b\n./n3\n./n3/a\n./n3/sub\n./n3/sub/b\n" {
+		t.Errorf("find: %q", out)
+	}
+}
+
 func TestDeletesSurviveSIGKILL(t *testing.T) {
 	t.Parallel()
 	e := setup(t, "--latency=10ms")
@@ -332,7 +372,8 @@ func TestSIGTERMDrainsAndUnmounts(t *testing.T) {
 	e.ok(e.server.Kill())
 	e.write(m.in("g"), "x")
 	m.P.Signal(syscall.SIGTERM)
-	m.P.Signal(syscall.SIGTERM) // no time to drain
+	e.ok(m.P.Err.Say(e.soon(), "msg=ending")) // so that the signals are two
+	m.P.Signal(syscall.SIGTERM)               // no time to drain
 	if code, err = m.P.Wait(patience); err != nil || code != 3 {
 		t.Errorf("second SIGTERM with the server away: exit %d, %v", code, err)
 	}

@@ -172,6 +172,26 @@ func (o *Output) Line(ctx context.Context, prefix string) (string, error) {
 	}
 }
 
+// Say waits until part is in the output.
+func (o *Output) Say(ctx context.Context, part string) error {
+	for {
+		o.mu.Lock()
+		said, ended, changed := strings.Contains(o.b.String(), part), o.ended, o.changed
+		o.mu.Unlock()
+		switch {
+		case said:
+			return nil
+		case ended:
+			return fmt.Errorf("it ended before it said %q", part)
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("it did not say %q: %w", part, ctx.Err())
+		}
+	}
+}
+
 // Poll asks until the answer is yes, an error, or ctx ends.
 func Poll(ctx context.Context, what string, yes func() (bool, error)) error {
 	tick := time.NewTicker(20 * time.Millisecond)
