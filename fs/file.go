@@ -283,7 +283,7 @@ func (x *file) localLocked() error {
 
 // emptyLocked gives a remote file a new, empty content in place of its bytes.
 func (x *file) emptyLocked() error {
-	y, err := x.fs.create()
+	y, err := x.fs.create(x.n.key(), x.attr)
 	if err != nil {
 		return err
 	}
@@ -296,12 +296,21 @@ func (x *file) emptyLocked() error {
 	return nil
 }
 
-// create makes a new content, if there is room.
-func (f *FS) create() (*cache.Content, error) {
+// create makes a new content for the file at key. Its witness says so from the
+// start: what was never closed is found by its name.
+func (f *FS) create(key string, attr object.Attr) (*cache.Content, error) {
 	if err := f.q.Damaged(); err != nil {
 		return nil, fail(syscall.EROFS)
 	}
-	return f.c.Create()
+	y, err := f.c.Create()
+	if err != nil {
+		return nil, err
+	}
+	if err := y.SetWitness(cache.Witness{Key: key, Attr: attr, State: cache.StateOpen}); err != nil {
+		y.Close()
+		return nil, errors.Join(err, f.c.Drop(y.Number()))
+	}
+	return y, nil
 }
 
 // write implements write at any offset.

@@ -228,7 +228,7 @@ func (s *dirStream) next(ctx context.Context) (n name, ok bool, err error) {
 		}
 		n = l.over(n)
 		if n.dir && !l.dir {
-			n.dir = !s.o.isGhost(ctx, s.key+n.name+"/")
+			n.dir = !s.o.isGhost(ctx, s.asked, s.key+n.name+"/")
 		}
 		if (n.file || n.dir) && !s.given(n.name) {
 			return n, true, nil

@@ -50,12 +50,12 @@ func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out 
 	if err != nil {
 		return nil, nil, 0, n.fs.errno("create", err)
 	}
-	content, err := n.fs.create()
+	uid, gid := n.caller(ctx)
+	e := &entry{key: dir + name, attr: object.Attr{Mode: mode&^object.TypeMask | object.TypeFile, UID: uid, GID: gid, Mtime: now()}}
+	content, err := n.fs.create(e.key, e.attr)
 	if err != nil {
 		return nil, nil, 0, n.fs.errno("create", err)
 	}
-	uid, gid := n.caller(ctx)
-	e := &entry{key: dir + name, attr: object.Attr{Mode: mode&^object.TypeMask | object.TypeFile, UID: uid, GID: gid, Mtime: now()}}
 	inode := n.child(ctx, name, e, out)
 	c := inode.Operations().(*node)
 	x := &file{n: c, fs: n.fs, content: content, attr: e.attr, known: known,
@@ -195,7 +195,7 @@ func (n *node) tryPrepare(ctx context.Context, write, trunc bool) (*file, error)
 		x.writers = 1
 	}
 	if trunc {
-		y, err := n.fs.create()
+		y, err := n.fs.create(e.key, e.attr)
 		if err != nil {
 			return nil, err
 		}
@@ -240,7 +240,7 @@ func (x *file) find(ctx context.Context, e *entry) (err error) {
 // fromText gives an empty special or regular file, whose bytes stand in its
 // row, a content.
 func (x *file) fromText(r *writeback.Row) error {
-	y, err := x.fs.create()
+	y, err := x.fs.create(r.Key, r.Attr)
 	if err != nil {
 		return err
 	}

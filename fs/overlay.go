@@ -95,13 +95,13 @@ func (o *overlay) lookup(ctx context.Context, dir, name string) (*entry, error) 
 		return nil, err
 	}
 	defer moment.Done()
-	switch {
-	case found.dir && sub == nil:
+	if found.dir && sub == nil {
 		e, err := o.ofDir(ctx, key+"/", known)
-		if err == nil && e.ref.IsZero() && o.isGhost(ctx, key+"/") {
-			err = fail(syscall.ENOENT)
+		if err != nil || !e.ref.IsZero() || !o.isGhost(ctx, moment, key+"/") {
+			return e, err
 		}
-		return e, err
+	}
+	switch {
 	case found.entry != nil && file == nil:
 		return o.ofObject(ctx, *found.entry, known)
 	case sub == nil && file == nil && o.living(key+"/"):
@@ -130,9 +130,10 @@ func (o *overlay) living(key string) (yes bool) {
 	return yes
 }
 
-// isGhost reports a directory without an object of its own that OSS lists only
-// because it has not been told yet that everything in it is gone.
-func (o *overlay) isGhost(ctx context.Context, key string) bool {
+// isGhost reports a directory without an object of its own that a listing,
+// asked for at a moment, shows only because OSS had not been told yet, or was
+// being told, that everything in it is gone.
+func (o *overlay) isGhost(ctx context.Context, asked *writeback.Moment, key string) bool {
 	touched := false
 	_ = o.q.View(func(tx *journal.Tx) error {
 		for r, err := range tx.Rows(key, "") {
@@ -141,6 +142,7 @@ func (o *overlay) isGhost(ctx context.Context, key string) bool {
 		}
 		return nil
 	})
+	asked.Under(key, func(_ string, m writeback.Memo) { touched = touched || m.Ref.IsZero() })
 	return touched && !o.alive(ctx, key)
 }
 
