@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +24,8 @@ var full = flag.Bool("full", os.Getenv("OSSMOUNT_FULL") != "", "full sizes: 1 Gi
 var binary string // the ossmount that is tested
 
 func TestMain(m *testing.M) {
+	// Most of the time is waiting; -parallel still has the last word.
+	flag.Set("test.parallel", strconv.Itoa(2*runtime.NumCPU()))
 	flag.Parse()
 	os.Exit(run(m))
 }

@@ -29,7 +29,7 @@ func TestRandomWorkEqualsAPlainDirectory(t *testing.T) {
 	e := setup(t, "--latency=3ms")
 	w := &work{env: e, r: rand.New(rand.NewPCG(seed, 2)), plain: e.path("plain")}
 	e.ok(os.Mkdir(w.plain, 0o755))
-	w.m = e.mount("cache", "--write-back-delay=50ms", "--part-size=100KiB", "--multipart-threshold=200KiB", "--meta-ttl=1s")
+	w.m = e.mount("cache", "--write-back-delay=50ms", "--part-size=100KiB", "--multipart-threshold=200KiB", "--meta-ttl=1s", "--doubt=1s")
 	long := 20 * time.Second
 	if *full {
 		long = 5 * time.Minute

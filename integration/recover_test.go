@@ -18,7 +18,7 @@ func TestClosedFilesArriveAfterSIGKILL(t *testing.T) {
 		t.Run("delay "+delay, func(t *testing.T) {
 			t.Parallel()
 			e := setup(t, "--latency=5ms")
-			m := e.mount("cache", "--write-back-delay="+delay)
+			m := e.mount("cache", "--write-back-delay="+delay, "--doubt=2s")
 			src := e.path("src")
 			e.ok(harness.Generate(src, 11, 400))
 			e.sh(`cd / && cp -a "$1/." "$2"`, src, m.Point)
