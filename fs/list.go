@@ -66,8 +66,11 @@ type dirStream struct {
 	src   source
 	page  []name
 	more  bool
-	begun bool
-	last  string // names up to this one were given out
+	// partial: the names are those remembered while OSS is away; the listing
+	// ends with an error.
+	partial bool
+	begun   bool
+	last    string // names up to this one were given out
 }
 
 // stream begins a listing of the directory key, whose own files that no row
@@ -86,7 +89,7 @@ func (o *overlay) stream(ctx context.Context, key string, fresh []string) (*dirS
 			asked.Done()
 			return nil, err
 		}
-		s.asked, s.src = asked, &kept{names: names}
+		s.asked, s.src, s.partial = asked, &kept{names: names}, l.partial
 	case errors.Is(err, errBig):
 		s.asked, s.src = o.q.Moment(), &paged{o: o, key: key}
 	default:
@@ -223,6 +226,8 @@ func (s *dirStream) next(ctx context.Context) (n name, ok bool, err error) {
 		case len(s.page) > 0:
 			n, s.page = s.page[0], s.page[1:]
 			l = laid{name: name{name: n.name}}
+		case s.partial:
+			return name{}, false, errAway
 		default:
 			return name{}, false, nil
 		}

@@ -3,7 +3,9 @@ package fs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/ossmount/ossmount/internal/object"
@@ -21,9 +23,12 @@ type listing struct {
 	moment *writeback.Moment
 	at     time.Time
 	stale  bool // asked for again without success
-	files  map[string]object.Entry
-	dirs   map[string]struct{}
-	marker *object.Entry // the directory's own object
+	// partial: OSS does not answer and never did since the mount; these are the
+	// names that are remembered here, and there may be others.
+	partial bool
+	files   map[string]object.Entry
+	dirs    map[string]struct{}
+	marker  *object.Entry // the directory's own object
 }
 
 func (o *overlay) dropLocked(key string) {
@@ -123,12 +128,24 @@ func (o *overlay) newest(ctx context.Context, key string) (*listing, error) {
 	if big {
 		return nil, errBig
 	}
-	got, err, _ := o.flight.Do("list "+key, func() (any, error) {
+	// The question is the file system's own, and others may wait for the answer
+	// too: only the waiting ends when a process is interrupted.
+	answer := o.flight.DoChan("list "+key, func() (any, error) {
+		ctx, cancel := context.WithTimeout(o.fs.work, o.fs.o.Stall)
+		defer cancel()
 		if l != nil { // what is known will do if OSS does not answer
 			return o.fetch(ctx, key)
 		}
 		return askFor(ctx, o.patience(), func(ctx context.Context) (*listing, error) { return o.fetch(ctx, key) })
 	})
+	var got any
+	var err error
+	select {
+	case r := <-answer:
+		got, err = r.Val, r.Err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	switch {
 	case err == nil:
 		return got.(*listing), nil
@@ -149,12 +166,25 @@ func (o *overlay) patience() time.Duration {
 	return o.fs.o.Stall / 10
 }
 
+// errAway says that a name may be there or not: OSS does not answer.
+var errAway = fmt.Errorf("OSS does not answer, and the directory was not listed since the mount: %w", syscall.EIO)
+
 // remembered makes a listing of what the journal remembers of a directory that
 // OSS does not answer about and that was not listed since the mount: what we
-// have uploaded or looked at.
+// have uploaded or looked at. Its names can be used, but it ends with an error,
+// and a name that it lacks is not taken for absent: silence is no absence. Only
+// a directory that we have made ourselves, where OSS held nothing, is known
+// without asking.
 func (o *overlay) remembered(key string, why error) (*listing, error) {
-	l := &listing{moment: o.q.Moment(), at: time.Now(), stale: true, files: map[string]object.Entry{}, dirs: map[string]struct{}{}}
+	l := &listing{moment: o.q.Moment(), at: time.Now(), stale: true, partial: true, files: map[string]object.Entry{}, dirs: map[string]struct{}{}}
 	err := o.q.View(func(tx *journal.Tx) error {
+		row, err := tx.Row(key)
+		if err != nil {
+			return err
+		}
+		if row != nil && row.Kind == journal.Put && row.Known && row.Expected.IsZero() {
+			l.partial = false
+		}
 		own, err := tx.Attrs(key)
 		if err != nil {
 			return err
@@ -178,7 +208,8 @@ func (o *overlay) remembered(key string, why error) (*listing, error) {
 		l.moment.Done()
 		return nil, err
 	}
-	o.fs.o.Log.Warn("OSS does not answer: a directory is shown as it is remembered here", "key", key, "names", len(l.files)+len(l.dirs), "err", why)
+	o.fs.o.Log.Warn("OSS does not answer: a directory is known only as far as it is remembered here", "key", key,
+		"names", len(l.files)+len(l.dirs), "whole", !l.partial, "err", why)
 	o.keep(key, l)
 	return l, nil
 }

@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/ossmount/ossmount/internal/object"
@@ -57,6 +58,9 @@ func (o *overlay) marker(ctx context.Context, key string) (*object.Info, error) 
 		return o.keepDir(key, &dirInfo{moment: moment, at: time.Now()}), nil
 	case err != nil:
 		moment.Done()
+		if errors.Is(err, context.Canceled) {
+			return nil, err // an interrupt says nothing of OSS
+		}
 		if object.KindOf(err) == object.Again {
 			return o.rememberedMarker(key, d)
 		}

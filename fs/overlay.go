@@ -181,6 +181,10 @@ func (o *overlay) find(ctx context.Context, dir, name string) (found remoteName,
 		found.dir = !m.Ref.IsZero()
 	}
 	found.dir = found.dir || settledBeneath(asked, dir+name+"/")
+	if l != nil && l.partial && found.entry == nil && !found.dir && !o.living(dir+name+"/") {
+		asked.Done()
+		return found, false, nil, errAway
+	}
 	return found, known, asked, nil
 }
 

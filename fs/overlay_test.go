@@ -51,6 +51,7 @@ func (c *counted) Get(ctx context.Context, ref object.Ref, off, n int64) (io.Rea
 type testbed struct {
 	fs   *FS
 	oss  *counted
+	srv  *httptest.Server
 	tidy func()
 }
 
@@ -78,7 +79,7 @@ func newTestbed(t tb, dir string) *testbed {
 	must(err)
 	j, err := journal.Open(ctx, filepath.Join(dir, "journal"), journal.Options{Contents: c})
 	must(err)
-	b := &testbed{oss: &counted{Client: client}}
+	b := &testbed{oss: &counted{Client: client}, srv: srv}
 	q, err := writeback.Open(ctx, writeback.Options{Remote: client, Journal: j, Cache: c, CombineCRC: remote.CombineCRC, Delay: time.Hour})
 	must(err)
 	b.fs = New(ctx, Options{Remote: b.oss, Queue: q, Cache: c, MetaTTL: time.Nanosecond, Stall: 5 * time.Second})
@@ -334,5 +335,75 @@ func TestDirectoryGoneInTheMiddleOfAListing(t *testing.T) {
 	}
 	if e, err := b.fs.overlay.lookup(t.Context(), "", "d"); b.fs.errno("lookup", err) != syscall.ENOENT {
 		t.Errorf("looked up %+v, %v", e, err)
+	}
+}
+
+// A process that is interrupted while it lists a directory gets EINTR, never
+// fewer names: the answer is still waited for by the file system, and serves
+// the next one. covers H42
+func TestInterruptedListing(t *testing.T) {
+	b := newTestbed(t, t.TempDir())
+	defer b.tidy()
+	b.object(t, "d/x", nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if s, err := b.fs.overlay.stream(ctx, "d/", nil); b.fs.errno("readdir", err) != syscall.EINTR {
+		t.Errorf("interrupted: %v, %v", s, err)
+	}
+	if got := b.list(t, "d/"); !slices.Equal(got, []string{"x"}) {
+		t.Errorf("the next listing shows %q", got)
+	}
+}
+
+// While OSS does not answer, a directory that was never listed shows what is
+// remembered of it and ends with EIO; a name that is not remembered is EIO, not
+// absent. One that we have made ourselves is known whole.
+func TestSilenceIsNoAbsence(t *testing.T) {
+	b := newTestbed(t, t.TempDir())
+	b.fs.o.Stall = 100 * time.Millisecond
+	b.object(t, "d/known", nil)
+	b.object(t, "d/unknown", nil)
+	if _, err := b.fs.overlay.lookup(t.Context(), "d/", "known"); err != nil {
+		t.Fatal(err)
+	}
+	b.row(t, "d/pending", true)
+	b.row(t, "ours/", true)
+	b.row(t, "ours/f", true)
+	b.fs.overlay.forget("")
+	b.srv.Close()
+	defer b.tidy()
+	s, err := b.fs.overlay.stream(t.Context(), "d/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	var got []string
+	for {
+		n, ok, err := s.next(t.Context())
+		if err != nil {
+			if b.fs.errno("readdir", err) != syscall.EIO {
+				t.Error(err)
+			}
+			break
+		}
+		if !ok {
+			t.Error("the listing looks whole")
+			break
+		}
+		got = append(got, n.name)
+	}
+	if !slices.Equal(got, []string{"known", "pending"}) {
+		t.Errorf("shown %q", got)
+	}
+	for name, want := range map[string]syscall.Errno{"known": 0, "pending": 0, "unknown": syscall.EIO, "other": syscall.EIO} {
+		if _, err := b.fs.overlay.lookup(t.Context(), "d/", name); b.fs.errno("lookup", err) != want {
+			t.Errorf("lookup %s: %v", name, err)
+		}
+	}
+	if got := b.list(t, "ours/"); !slices.Equal(got, []string{"f"}) {
+		t.Errorf("ours shows %q", got)
+	}
+	if _, err := b.fs.overlay.lookup(t.Context(), "ours/", "new"); b.fs.errno("lookup", err) != syscall.ENOENT {
+		t.Errorf("a new name in ours: %v", err)
 	}
 }

@@ -127,6 +127,9 @@ func Open(ctx context.Context, dir string, o Options) (*Journal, error) {
 		moved:    make(chan struct{}),
 		wake:     make(chan struct{}, 1),
 	}
+	if err := dropUnbegunLogs(filepath.Join(dir, "db")); err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
 	db, err := badger.OpenManaged(badgerOptions(filepath.Join(dir, "db"), o.Log))
 	if err != nil {
 		return nil, fmt.Errorf("journal: open %s: %w", dir, err)
@@ -147,6 +150,24 @@ func Open(ctx context.Context, dir string, o Options) (*Journal, error) {
 		j.group.Go(func() error { j.keep(run); return nil })
 	}
 	return j, nil
+}
+
+// dropUnbegunLogs removes memtable logs of no length: a crash came between
+// their creation and their first byte. They hold nothing, and Badger (4.9)
+// refuses to open beside one.
+func dropUnbegunLogs(dir string) error {
+	logs, err := filepath.Glob(filepath.Join(dir, "*.mem"))
+	if err != nil {
+		return err
+	}
+	for _, path := range logs {
+		if st, err := os.Lstat(path); err == nil && st.Mode().IsRegular() && st.Size() == 0 {
+			if err := os.Remove(path); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // badgerOptions keeps Badger small: the defaults hold 64 MiB memtables, five

@@ -306,3 +306,21 @@ func TestTenThousandPartsGoAtOnce(t *testing.T) {
 	}
 	checkNow(t, j)
 }
+
+// A crash between the creation of a memtable's log and its first byte leaves a
+// file of no length, beside which Badger does not open.
+func TestCrashWhileALogIsCreated(t *testing.T) {
+	dir := t.TempDir()
+	j := open(t, dir, "boot1")
+	put(t, j, &Row{Key: "a", Kind: Delete})
+	j.Abandon()
+	for _, name := range []string{"00002.mem", "00009.mem"} {
+		if err := os.WriteFile(filepath.Join(dir, "db", name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	j = open(t, dir, "boot1")
+	if got := keys(t, j, ""); fmt.Sprint(got) != "[a]" {
+		t.Fatalf("rows %v", got)
+	}
+}
