@@ -87,7 +87,7 @@ func (c *Cache) SetWitness(n uint64, w Witness) error {
 func (c *Cache) setSidecar(n uint64, b []byte) error {
 	path := c.sidecar(n)
 	tmp := path + "~"
-	if err := os.WriteFile(tmp, b, 0o600); err != nil {
+	if err := writeSynced(tmp, b); err != nil {
 		return room(err)
 	}
 	c.touch(c.sub(n))
@@ -119,4 +119,18 @@ func (c *Cache) witnessAt(n uint64, path string) (w Witness, ok bool, err error)
 		return Witness{}, false, nil
 	}
 	return w, true, nil
+}
+
+// writeSynced writes a file whose bytes are on the disk before it may be
+// renamed over a good one.
+func writeSynced(path string, b []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := f.Write(b); err != nil {
+		return err
+	}
+	return unix.Fdatasync(int(f.Fd()))
 }

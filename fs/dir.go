@@ -37,6 +37,9 @@ func allowed(key string) error {
 // absent resolves a name that is about to be made and returns the answer for
 // its Expected and Known; EEXIST if it is there.
 func (n *node) absent(ctx context.Context, dir, name string) (known bool, err error) {
+	if n.fs.overlay.reserved(dir, name) {
+		return false, fail(syscall.EPERM)
+	}
 	if have := n.GetChild(name); have != nil {
 		if c, ok := have.Operations().(*node); ok && !c.isGone() && c.openFile() != nil {
 			return false, fail(syscall.EEXIST)

@@ -197,7 +197,7 @@ func (p *paged) next(ctx context.Context) (out []name, more bool, err error) {
 		return nil, false, err
 	}
 	l := &listing{files: map[string]object.Entry{}, dirs: map[string]struct{}{}}
-	l.add(p.key, page)
+	p.o.add(l, p.key, page)
 	p.token = page.Next
 	out, err = p.o.namesOf(l)
 	return out, page.Next != "", err

@@ -233,7 +233,7 @@ func (o *overlay) fetch(ctx context.Context, key string) (*listing, error) {
 			l.moment.Done()
 			return nil, err
 		}
-		l.add(key, page)
+		o.add(l, key, page)
 		if page.Next == "" {
 			o.keep(key, l)
 			return l, nil
@@ -253,22 +253,28 @@ func (o *overlay) isBig(key string) {
 	o.big[key] = time.Now().Add(10 * o.fs.o.MetaTTL)
 }
 
-func (l *listing) add(key string, page object.Page) {
+func (o *overlay) add(l *listing, key string, page object.Page) {
 	for _, e := range page.Entries {
 		name := strings.TrimPrefix(e.Key, key)
 		if name == "" {
 			l.marker = &e
 			continue
 		}
-		if nameable(name) {
+		if nameable(name) && !o.reserved(key, name) {
 			l.files[name] = e
 		}
 	}
 	for _, p := range page.Prefixes {
-		if name := strings.TrimSuffix(strings.TrimPrefix(p, key), "/"); nameable(name) {
+		if name := strings.TrimSuffix(strings.TrimPrefix(p, key), "/"); nameable(name) && !o.reserved(key, name) {
 			l.dirs[name] = struct{}{}
 		}
 	}
+}
+
+// reserved reports that a name in the directory dir is the engine's own: its
+// hidden copies lie beneath it (R5).
+func (o *overlay) reserved(dir, name string) bool {
+	return name == ".ossmount" && dir == o.fs.o.Prefix
 }
 
 // nameable reports that a path can have the name.

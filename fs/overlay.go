@@ -73,6 +73,9 @@ func (o *overlay) close() {
 // prefix of the mount).
 func (o *overlay) lookup(ctx context.Context, dir, name string) (*entry, error) {
 	key := dir + name
+	if o.reserved(dir, name) {
+		return nil, fail(syscall.ENOENT)
+	}
 	// Rows are read before OSS is asked (R9).
 	var file, sub *writeback.Row
 	err := o.q.View(func(tx *journal.Tx) (err error) {

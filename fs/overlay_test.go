@@ -158,6 +158,7 @@ func TestIntentsOverListings(t *testing.T) {
 		{"a prefix of which one name stays is one", []string{"d/x", "d/y"}, nil, []string{"d/x"}, "d/"},
 		{"a marker keeps an empty directory", []string{"d/", "d/x"}, nil, []string{"d/x"}, "d/"},
 		{"names that no path can have are left out", []string{"./x", "../x", "/x", "a//b", strings.Repeat("n", 256)}, nil, nil, "a/"},
+		{"the engine's hidden copies are hidden", []string{".ossmount/x/1", "a/.ossmount"}, nil, nil, "a/"},
 		{"order is by name, not by key", []string{"a/x", "a.b", "a0"}, []string{"a-"}, nil, "a/ a- a.b a0"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -47,6 +47,8 @@ func (f *FS) rename(ctx context.Context, from *node, name string, to *node, newN
 	}
 	dst, err := to.named(ctx, newName)
 	switch {
+	case f.overlay.reserved(to.key(), newName):
+		return fail(syscall.EPERM)
 	case err != nil && f.errno("rename", err) != syscall.ENOENT:
 		return err
 	case err != nil:

@@ -35,6 +35,11 @@ func (j *Journal) Check() error {
 		if err != nil {
 			return err
 		}
+		for key := range tx.Stuck() {
+			if err := check(spaceStuck, key, rows[key] != nil && !rows[key].Waiting()); err != nil {
+				return err
+			}
+		}
 		for base, key := range tx.AnyBased() {
 			if err := check(spaceBase, key, rows[key] != nil && rows[key].Base.Key == base); err != nil {
 				return err
@@ -55,7 +60,7 @@ func (j *Journal) Check() error {
 			return err
 		}
 		for key, r := range rows {
-			if r.Waiting() && !indexed[string(spaceDue)+key] ||
+			if r.Waiting() != indexed[string(spaceDue)+key] || r.Waiting() == indexed[string(spaceStuck)+key] ||
 				!r.Base.IsZero() && !indexed[string(spaceBase)+key] ||
 				r.Content != 0 && !indexed[string(spaceContent)+key] {
 				return fmt.Errorf("journal: row of %q lacks an index", key)

@@ -15,6 +15,7 @@ import (
 const (
 	spaceRow     = 'r' // key → Row
 	spaceDue     = 'd' // due (8 bytes, big-endian), key → nothing
+	spaceStuck   = 's' // key of a parked or interrupted row → nothing
 	spaceBase    = 'b' // key of the base, 0, key → nothing
 	spaceContent = 'n' // content number (8 bytes), what names it → nothing
 	spaceUpload  = 'u' // key → Upload
@@ -157,10 +158,8 @@ func (tx *Tx) PutRow(r *Row) error {
 		return err
 	}
 	tx.delta.add(r, 1)
-	if r.Waiting() {
-		if err := tx.set(spaced(spaceDue, dueBytes(r.Due), r.Key), nil); err != nil {
-			return err
-		}
+	if err := tx.set(orderKey(r), nil); err != nil {
+		return err
 	}
 	if !r.Base.IsZero() {
 		if err := tx.set(spaced(spaceBase, r.Base.Key, "\x00", r.Key), nil); err != nil {
@@ -193,10 +192,8 @@ func (tx *Tx) DropRow(key string) error {
 
 func (tx *Tx) unindex(r *Row) error {
 	tx.delta.add(r, -1)
-	if r.Waiting() {
-		if err := tx.drop(spaced(spaceDue, dueBytes(r.Due), r.Key)); err != nil {
-			return err
-		}
+	if err := tx.drop(orderKey(r)); err != nil {
+		return err
 	}
 	if !r.Base.IsZero() {
 		if err := tx.drop(spaced(spaceBase, r.Base.Key, "\x00", r.Key)); err != nil {
@@ -207,6 +204,24 @@ func (tx *Tx) unindex(r *Row) error {
 		return tx.drop(spaced(spaceContent, be64(r.Content), "r", r.Key))
 	}
 	return nil
+}
+
+// orderKey is where a row stands: among those to be carried, by due time, or
+// among those that are stuck.
+func orderKey(r *Row) []byte {
+	if r.Waiting() {
+		return spaced(spaceDue, dueBytes(r.Due), r.Key)
+	}
+	return spaced(spaceStuck, r.Key)
+}
+
+// Stuck yields the keys of the parked and interrupted rows.
+func (tx *Tx) Stuck() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		_ = tx.each([]byte{spaceStuck}, nil, false, func(k []byte, _ *badger.Item) (bool, error) {
+			return yield(string(k[1:])), nil
+		})
+	}
 }
 
 // Rows yields the rows whose key begins with prefix and is greater than or

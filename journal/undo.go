@@ -29,6 +29,8 @@ func (j *Journal) recover() error {
 		return j.begins()
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return err
+	case !ok && j.last == 0:
+		return j.begins() // a cut while the very first horizon was written: nothing was promised yet
 	case !ok:
 		return fmt.Errorf("journal: %s holds changes but its horizon file is missing or damaged: keep the directory aside and mount with another --cache-dir; the files under contents/ hold the bytes", j.dir)
 	}

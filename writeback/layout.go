@@ -2,7 +2,7 @@ package writeback
 
 import "fmt"
 
-// Limits of a multipart upload (oss-api.md section 4).
+// Limits of a multipart upload (OSS, "Limits").
 const (
 	MinPartSize = 100 << 10
 	MaxPartSize = 5 << 30

@@ -204,8 +204,15 @@ func TestPendingRowsCostNoMemory(t *testing.T) {
 	if n := r.j.Counts().Pending; n != rows {
 		t.Errorf("%d rows are pending", n)
 	}
-	if s, err := r.q.Status(); err != nil || len(s.Waiting) > listed {
-		t.Errorf("status lists %d rows, %v", len(s.Waiting), err)
+	// One that is stuck is named all the same.
+	if _, err := r.q.Change(func(c *Change) error {
+		return c.Put(&Row{Key: "z/stuck", Text: "x", Interrupted: true, Known: true})
+	}); err != nil {
+		t.Fatal(err)
+	}
+	s, err := r.q.Status()
+	if err != nil || len(s.Waiting) > listed || len(s.Kept) != 1 || s.Kept[0].Key != "z/stuck" || s.Oldest == 0 {
+		t.Errorf("status lists %d rows, %+v, %v", len(s.Waiting), s.Kept, err)
 	}
 }
 

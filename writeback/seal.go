@@ -65,7 +65,7 @@ func (q *Queue) Unneeded(n uint64) {
 //   - no transfer reads it any more, none that read it is taken for its bytes;
 //   - nothing vouches for its bytes: a row that names it says that it is open,
 //     a clean copy has lost its record, and if a power cut could bring the
-//     state before back, the horizon has moved on (design.md section 4).
+//     state before back, the horizon has moved on (docs/durability.md).
 //
 // clone reports that the content must not be changed but cloned, because its
 // file has waited for too long already: the row keeps the content.

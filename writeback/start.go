@@ -10,7 +10,7 @@ import (
 	"github.com/ossmount/ossmount/journal"
 )
 
-// takeUp brings journal and contents to what the crash table says (design.md
+// takeUp brings journal and contents to what the crash table says (docs/durability.md
 // section 4), before anything is served. It asks OSS nothing.
 func (q *Queue) takeUp(ctx context.Context) error {
 	var fix []*Row

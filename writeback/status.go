@@ -3,6 +3,7 @@ package writeback
 import (
 	"context"
 	"fmt"
+	"math"
 	"sort"
 	"strings"
 	"time"
@@ -71,29 +72,20 @@ func Inspect(j *journal.Journal) (Status, error) {
 	s := Status{Pending: c.Pending, Bytes: c.Bytes, Parked: c.Parked, Interrupted: c.Interrupted,
 		Uploading: []Uploading{}, Waiting: []Waiting{}, Kept: []Waiting{}, Horizon: j.Horizon(), Last: j.Last()}
 	err := j.View(func(tx *journal.Tx) error {
-		seen := 0
-		for r, err := range tx.Rows("", "") {
-			if err != nil {
+		for key := range tx.Stuck() {
+			if err := s.list(tx, key, &s.Kept); err != nil {
 				return err
 			}
-			if seen++; seen > 10*listed {
-				break // a look, not a walk over a million rows
+			if len(s.Kept) == listed {
+				break
 			}
-			w := Waiting{Key: r.Key, Kind: r.Kind.String(), Size: r.Size, State: "pending"}
-			switch {
-			case r.Parked != "":
-				w.State, w.Reason = "parked", r.Parked
-			case r.Interrupted:
-				w.State, w.Reason = "interrupted", "it was being written when the mount ended: close it again through the mount"
+		}
+		for key := range tx.Due(math.MaxInt64) {
+			if err := s.list(tx, key, &s.Waiting); err != nil {
+				return err
 			}
-			if w.State != "pending" && len(s.Kept) < listed {
-				s.Kept = append(s.Kept, w)
-			}
-			if w.State == "pending" && len(s.Waiting) < listed {
-				s.Waiting = append(s.Waiting, w)
-				if s.Oldest == 0 || r.Closed < s.Oldest {
-					s.Oldest = r.Closed
-				}
+			if len(s.Waiting) == listed {
+				break
 			}
 		}
 		for range tx.Doubts() {
@@ -108,6 +100,25 @@ func Inspect(j *journal.Journal) (Status, error) {
 		return nil
 	})
 	return s, err
+}
+
+// list adds the row of key to one of the lists.
+func (s *Status) list(tx *journal.Tx, key string, to *[]Waiting) error {
+	r, err := tx.Row(key)
+	if err != nil || r == nil {
+		return err
+	}
+	w := Waiting{Key: r.Key, Kind: r.Kind.String(), Size: r.Size, State: "pending"}
+	switch {
+	case r.Parked != "":
+		w.State, w.Reason = "parked", r.Parked
+	case r.Interrupted:
+		w.State, w.Reason = "interrupted", "it was being written when the mount ended: close it again through the mount"
+	case s.Oldest == 0 || r.Closed < s.Oldest:
+		s.Oldest = r.Closed
+	}
+	*to = append(*to, w)
+	return nil
 }
 
 func (q *Queue) addRunning(s *Status) {

@@ -28,7 +28,7 @@ func inBackground(c *cobra.Command, f *mountFlags) error {
 		return fmt.Errorf("cache directory: %w", err)
 	}
 	path := filepath.Join(dir, "daemon.log")
-	log, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	log, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}

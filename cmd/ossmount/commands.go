@@ -59,6 +59,9 @@ func umount(ctx context.Context, path string, in umountRequest) error {
 	if err != nil {
 		return err
 	}
+	if real, err := filepath.EvalSymlinks(abs); err == nil {
+		abs = real
+	}
 	socket, root, err := findControl(path)
 	if err != nil || root != abs {
 		if mountedOn(abs) != "" { // its daemon is dead

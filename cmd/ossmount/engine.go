@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -133,7 +134,11 @@ func (f *mountFlags) cacheDirOf(p place) (string, error) {
 	if err != nil {
 		return "", exit(exitUsage, fmt.Errorf("--cache-dir is missing, and there is no default for it: %w", err))
 	}
-	return filepath.Join(base, "ossmount", hashName(f.endpoint+"\n"+p.String())), nil
+	name := p.String() // one for each bucket and prefix of an endpoint, however it is spelled
+	if p.local == "" {
+		name = strings.TrimRight(strings.ToLower(f.endpoint), "/") + "\n" + name
+	}
+	return filepath.Join(base, "ossmount", hashName(name)), nil
 }
 
 // checkRemote asks OSS for what is mounted. away is that it does not answer,

@@ -17,6 +17,9 @@ import (
 
 // inspect looks into a cache directory that no daemon has.
 func inspect(ctx context.Context, dir string) (s mountStatus, err error) {
+	if _, err := cache.ReadIdentity(dir); err != nil {
+		return s, err
+	}
 	c, err := cache.Open(dir, cache.Options{})
 	if err != nil {
 		return s, err

@@ -24,7 +24,7 @@ const (
 )
 
 // TagMeta is the user metadata name of the tag that marks what we published
-// (design.md R7).
+// (R7).
 const TagMeta = "ossmount"
 
 // Names of the attributes in user metadata, those of ossfs 1.x and rclone.
