@@ -1,7 +1,9 @@
 package integration
 
 import (
+	"errors"
 	"os"
+	"syscall"
 	"testing"
 	"time"
 
@@ -48,14 +50,22 @@ func TestUsedCacheDirectoryMountsWhileOSSIsAway(t *testing.T) {
 	e := setup(t)
 	m := e.mount("cache", "--write-back-delay=20s")
 	e.write(m.in("pending"), "pending bytes")
+	e.ok(os.Mkdir(m.in("ours"), 0o755))
 	m.kill9()
 	e.ok(e.server.Kill())
 	m.start()
 	e.reads(m.in("pending"), "pending bytes")
-	e.write(m.in("made offline"), "more")
+	e.write(m.in("ours/made offline"), "more") // where OSS is known to hold nothing
+	// Elsewhere silence is no absence: the name may be there.
+	if err := os.WriteFile(m.in("unknown"), nil, 0o644); !errors.Is(err, syscall.EIO) {
+		t.Errorf("a name of which nothing is known: %v, want EIO", err)
+	}
+	if names, err := os.ReadDir(m.Point); !errors.Is(err, syscall.EIO) || len(names) != 2 {
+		t.Errorf("the root shows %v, %v; want what is known, and EIO", names, err)
+	}
 	e.poll("status says that OSS is away", time.Minute, func() bool { return m.status().Queue.Away != "" })
 	e.ok(e.server.Start(e.soon()))
 	m.umount(0, "--drain=90s")
 	e.object("pending", "pending bytes")
-	e.object("made offline", "more")
+	e.object("ours/made offline", "more")
 }
