@@ -239,7 +239,7 @@ func (e *env) poll(what string, within time.Duration, yes func() bool) {
 	e.ok(harness.Poll(ctx, what, func() (bool, error) { return yes(), nil }))
 }
 
-// sh runs a shell command in the background directory of the test (never in a
+// sh runs a shell script in the directory of this package (never in a
 // mount) and returns what it prints; it fails the test unless it exits 0.
 func (e *env) sh(script string, args ...string) string {
 	e.Helper()

@@ -49,7 +49,7 @@ func (s *Server) Keys(prefix string) ([]string, error) {
 	}
 }
 
-// Object is what Verify compares: the bytes, or their sum.
+// ObjectSum downloads an object and returns its SHA-256 and size.
 func (s *Server) ObjectSum(key string) (sum string, size int64, err error) {
 	b, err := s.Client()
 	if err != nil {
