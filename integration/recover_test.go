@@ -41,15 +41,25 @@ func TestClosedFilesArriveAfterSIGKILL(t *testing.T) {
 	}
 }
 
+// unforked runs f while no test starts a process: a child has every open file
+// for a moment, and its exec closes them, which a mount sees as a close.
+func unforked(f func()) {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	f()
+}
+
 func TestFileThatWasNeverClosedIsFoundNotPublished(t *testing.T) {
 	t.Parallel()
 	e := setup(t)
 	m := e.mount("cache", "--write-back-delay=0s")
-	f := e.open(m.in("f"), os.O_CREATE|os.O_WRONLY)
-	_, err := f.WriteString(strings.Repeat("half a file ", 100_000))
-	e.ok(err)
-	m.kill9()
-	f.Close()
+	unforked(func() {
+		f := e.open(m.in("f"), os.O_CREATE|os.O_WRONLY)
+		_, err := f.WriteString(strings.Repeat("half a file ", 100_000))
+		e.ok(err)
+		m.kill9()
+		f.Close()
+	})
 	m.start()
 	if _, err := os.Stat(m.in("f")); !os.IsNotExist(err) {
 		t.Errorf("the file that was never closed: %v", err)
@@ -91,10 +101,12 @@ func TestFileThatWasBeingRewrittenIsInterrupted(t *testing.T) {
 			if published {
 				m.wait(m.in("f"))
 			}
-			f := e.open(m.in("f"), os.O_WRONLY)
-			e.writeAt(f, "NEW", 100)
-			m.kill9()
-			f.Close()
+			unforked(func() {
+				f := e.open(m.in("f"), os.O_WRONLY)
+				e.writeAt(f, "NEW", 100)
+				m.kill9()
+				f.Close()
+			})
 			m.Flags = append(m.Flags, "--write-back-delay=0s")
 			m.start()
 			want := old[:100] + "NEW" + old[103:]
@@ -137,10 +149,12 @@ func TestEmptiedAndNotClosedKeepsTheObject(t *testing.T) {
 	m := e.mount("cache", "--write-back-delay=0s")
 	e.write(m.in("f"), "the version that counts")
 	m.wait(m.in("f"))
-	f := e.open(m.in("f"), os.O_WRONLY|os.O_TRUNC)
-	f.WriteString("to")
-	m.kill9()
-	f.Close()
+	unforked(func() {
+		f := e.open(m.in("f"), os.O_WRONLY|os.O_TRUNC)
+		f.WriteString("to")
+		m.kill9()
+		f.Close()
+	})
 	m.start()
 	r, err := m.Wait(m.Point, 5*time.Second)
 	e.ok(err)
