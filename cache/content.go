@@ -120,9 +120,6 @@ func (x *Content) Blocks() int64 {
 	return st.Blocks
 }
 
-// File returns the open file, which the Content still owns.
-func (x *Content) File() *os.File { return x.f }
-
 // Close closes the file; the content stays.
 func (x *Content) Close() error { return x.f.Close() }
 

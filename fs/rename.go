@@ -16,10 +16,9 @@ import (
 // Above, rename says EXDEV, and mv copies and deletes by itself.
 const maxMoved = 1000
 
-const (
-	renameNoreplace = 1
-	renameExchange  = 2
-)
+// renameNoreplace is RENAME_NOREPLACE of renameat2(2), the one flag that is
+// honoured.
+const renameNoreplace = 1
 
 // Rename implements rename and renameat2.
 func (n *node) Rename(ctx context.Context, name string, newParent gofs.InodeEmbedder, newName string, flags uint32) syscall.Errno {

@@ -340,12 +340,6 @@ func (j *Journal) fail(err error) {
 	j.moved = make(chan struct{})
 }
 
-// GC gives the value log's dead room back.
-func (j *Journal) GC() {
-	for j.db.RunValueLogGC(0.5) == nil {
-	}
-}
-
 func tooBig(err error) error {
 	if errors.Is(err, badger.ErrTxnTooBig) {
 		return ErrTooBig
