@@ -154,7 +154,8 @@ func (j *Journal) target() (uint64, []uint64) {
 	defer j.mu.Unlock()
 	j.hmu.Lock()
 	defer j.hmu.Unlock()
-	if j.slot.Horizon >= j.last || j.broken != nil {
+	last, err := j.newest()
+	if j.slot.Horizon >= last || err != nil {
 		return 0, nil
 	}
 	contents := make([]uint64, 0, len(j.unsynced))
@@ -162,8 +163,8 @@ func (j *Journal) target() (uint64, []uint64) {
 		contents = append(contents, n)
 	}
 	clear(j.unsynced)
-	j.stepping = j.last
-	return j.last, contents
+	j.stepping = last
+	return last, contents
 }
 
 // barrier makes Badger's logs durable: every memtable's and the value log's.
@@ -226,9 +227,7 @@ func (j *Journal) CacheID() string {
 // contents that it names.
 func (j *Journal) WaitHorizon(ctx context.Context, seq uint64) error {
 	for {
-		j.mu.Lock()
-		broken := j.broken
-		j.mu.Unlock()
+		_, broken := j.newest()
 		j.hmu.Lock()
 		at, moved := j.slot.Horizon, j.moved
 		j.hmu.Unlock()

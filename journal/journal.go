@@ -50,6 +50,9 @@ type Options struct {
 	// ReadOnly opens without moving the horizon or undoing: for looking at
 	// the journal of a mount that does not run. Nothing of ours is written.
 	ReadOnly bool
+	// BatchPart is how many entries of a batch go into one commit of Badger.
+	// Default 0: as many as it takes. Tests have small ones.
+	BatchPart int
 }
 
 func (o *Options) fill() error {
@@ -76,11 +79,13 @@ type Journal struct {
 	db  *badger.DB
 
 	mu       sync.Mutex // held from the assignment of a timestamp to its commit
-	last     uint64     // timestamp of the newest commit
 	unsynced map[uint64]struct{}
-	counts   Counts
-	broken   error          // the journal's own disk failed, or it is closed
-	views    sync.WaitGroup // Views under way; added to under mu while not closed
+
+	smu    sync.Mutex     // the newest state; taken after mu where both are needed, never held for long
+	last   uint64         // timestamp of the newest commit; moves under mu too
+	counts Counts         // the same
+	broken error          // the journal's own disk failed, or it is closed
+	views  sync.WaitGroup // Views under way; added to under smu while not closed
 
 	hmu      sync.Mutex // horizon state; taken after mu where both are needed
 	slot     slot
@@ -108,6 +113,7 @@ type Recovered struct {
 	New      bool   // there was no journal
 	PowerCut bool   // the state went back to the horizon
 	Undone   int    // keys that were set back
+	Torn     int    // keys of a change that a crash had cut short, set back
 	Horizon  uint64 // the horizon that Open found
 	Last     uint64 // the newest commit that Open found
 }
@@ -194,7 +200,7 @@ func badgerOptions(dir string, log *slog.Logger) badger.Options {
 func (j *Journal) scan() error {
 	h := j.slot.Horizon
 	tx := j.begin(j.last, false)
-	defer tx.txn.Discard()
+	defer tx.discard()
 	for r, err := range tx.Rows("", "") {
 		if err != nil {
 			return err
@@ -233,17 +239,18 @@ func (c *Counts) add(r *Row, n int) {
 func (j *Journal) Update(f func(tx *Tx) error) (seq uint64, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.broken != nil {
-		return 0, j.broken
+	last, err := j.newest()
+	if err != nil {
+		return 0, err
 	}
-	tx := j.begin(j.last, true)
-	defer tx.txn.Discard()
-	tx.seq = j.last + 1
+	tx := j.begin(last, true)
+	tx.seq = last + 1
+	defer tx.discard()
 	if err := f(tx); err != nil {
 		return 0, err
 	}
 	if !tx.changed {
-		return j.last, nil
+		return last, nil
 	}
 	for _, w := range tx.before {
 		if err := w(); err != nil {
@@ -253,15 +260,29 @@ func (j *Journal) Update(f func(tx *Tx) error) (seq uint64, err error) {
 	if err := tx.txn.CommitAt(tx.seq, nil); err != nil {
 		return 0, tooBig(err)
 	}
-	j.last = tx.seq
+	j.committed(tx)
+	return tx.seq, nil
+}
+
+// newest returns the newest state, or why there can be no newer one.
+func (j *Journal) newest() (last uint64, err error) {
+	j.smu.Lock()
+	defer j.smu.Unlock()
+	return j.last, j.broken
+}
+
+// committed makes tx the newest state; j.mu is held.
+func (j *Journal) committed(tx *Tx) {
 	for n := range tx.contents {
 		j.unsynced[n] = struct{}{}
 	}
+	j.smu.Lock()
+	defer j.smu.Unlock()
+	j.last = tx.seq
 	j.counts.Pending += tx.delta.Pending
 	j.counts.Bytes += tx.delta.Bytes
 	j.counts.Parked += tx.delta.Parked
 	j.counts.Interrupted += tx.delta.Interrupted
-	return tx.seq, nil
 }
 
 // View runs f on the newest state.
@@ -272,14 +293,14 @@ func (j *Journal) View(f func(tx *Tx) error) error {
 	}
 	defer j.views.Done()
 	tx := j.begin(last, false)
-	defer tx.txn.Discard()
+	defer tx.discard()
 	return f(tx)
 }
 
 // enter keeps the database open until views.Done.
 func (j *Journal) enter() (last uint64, err error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
+	j.smu.Lock()
+	defer j.smu.Unlock()
 	if errors.Is(j.broken, ErrClosed) {
 		return 0, j.broken
 	}
@@ -293,15 +314,15 @@ func (j *Journal) begin(at uint64, update bool) *Tx {
 
 // Last returns the sequence of the newest state.
 func (j *Journal) Last() uint64 {
-	j.mu.Lock()
-	defer j.mu.Unlock()
+	j.smu.Lock()
+	defer j.smu.Unlock()
 	return j.last
 }
 
 // Counts returns how many rows there are.
 func (j *Journal) Counts() Counts {
-	j.mu.Lock()
-	defer j.mu.Unlock()
+	j.smu.Lock()
+	defer j.smu.Unlock()
 	return j.counts
 }
 
@@ -329,15 +350,19 @@ func (j *Journal) close(step bool) error {
 
 // fail ends the journal's work: every later Update and wait returns err.
 func (j *Journal) fail(err error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if j.broken == nil || errors.Is(err, ErrClosed) {
-		j.broken = err
-	}
+	j.breaks(err)
 	j.hmu.Lock()
 	defer j.hmu.Unlock()
 	close(j.moved)
 	j.moved = make(chan struct{})
+}
+
+func (j *Journal) breaks(err error) {
+	j.smu.Lock()
+	defer j.smu.Unlock()
+	if j.broken == nil || errors.Is(err, ErrClosed) {
+		j.broken = err
+	}
 }
 
 func tooBig(err error) error {

@@ -24,6 +24,8 @@ const (
 	spaceDebt    = 'x' // number (8 bytes) → Debt
 	spaceClean   = 'c' // key → Clean
 	spaceAttr    = 'a' // key → Attrs
+	spaceTime    = 't' // key of a directory → when its names last changed (8 bytes)
+	spaceBatch   = 'z' // sequence (8 bytes), 'b' or 'e': a batch began, ended; the last space of all (batch.go)
 )
 
 // Tx is one state of the journal, and within Update the next one.
@@ -34,10 +36,16 @@ type Tx struct {
 	seq     uint64 // the state it makes, 0 in a View
 	changed bool
 
+	batch   bool // may take several commits of Badger (batch.go)
+	entries int  // in the commit that is being made
+	flushed bool // an earlier one was made
+
 	before   []func() error
 	contents map[uint64]struct{}
 	delta    Counts
 }
+
+func (tx *Tx) discard() { tx.txn.Discard() }
 
 // Seq returns the sequence of the state that this Update makes.
 func (tx *Tx) Seq() uint64 { return tx.seq }
@@ -75,13 +83,29 @@ func (tx *Tx) set(key []byte, v any) error {
 			return err
 		}
 	}
-	tx.changed = true
-	return tooBig(tx.txn.Set(key, b))
+	return tx.write(func() error { return tx.txn.Set(key, b) })
 }
 
 func (tx *Tx) drop(key []byte) error {
+	return tx.write(func() error { return tx.txn.Delete(key) })
+}
+
+func (tx *Tx) write(one func() error) error {
 	tx.changed = true
-	return tooBig(tx.txn.Delete(key))
+	tx.entries++
+	if tx.batch && tx.j.o.BatchPart > 0 && tx.entries > tx.j.o.BatchPart {
+		if err := tx.flush(); err != nil {
+			return err
+		}
+	}
+	err := tooBig(one())
+	if err != ErrTooBig || !tx.batch {
+		return err
+	}
+	if err := tx.flush(); err != nil {
+		return err
+	}
+	return tooBig(one())
 }
 
 // each calls f for every key that begins with prefix, from the key start on,

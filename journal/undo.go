@@ -39,7 +39,7 @@ func (j *Journal) recover() error {
 	j.recovered = Recovered{Horizon: s.Horizon, Last: j.last}
 	j.recovered.PowerCut = s.BootID != j.o.BootID
 	if !j.recovered.PowerCut {
-		return nil
+		return j.undoTornBatch()
 	}
 	if j.o.ReadOnly {
 		j.last = s.Horizon // what recovery would take
@@ -97,23 +97,29 @@ func drawID() (string, error) {
 }
 
 // undo writes every key that was changed after horizon as it was at horizon,
-// and returns how many there were.
-func (j *Journal) undo(horizon uint64) (int, error) {
+// in the order of keys, and returns how many there were.
+func (j *Journal) undo(horizon uint64) (n int, err error) {
+	n, j.last, err = j.setAllBack(horizon, j.last)
+	return n, err
+}
+
+// setAllBack is undo above all that is there, last; top is the newest state
+// then.
+func (j *Journal) setAllBack(horizon, last uint64) (n int, top uint64, err error) {
 	keys, err := j.changedSince(horizon)
 	if err != nil || len(keys) == 0 {
-		return 0, err
+		return 0, last, err
 	}
 	then := j.db.NewTransactionAt(horizon, false)
 	defer then.Discard()
-	at := j.last + 1<<32
-	for chunk := range slices.Chunk(keys, 1000) {
+	at := last + 1<<32
+	for chunk := range slices.Chunk(keys, 250) {
 		if err := j.setBack(then, chunk, at); err != nil {
-			return 0, err
+			return 0, last, err
 		}
 		at++
 	}
-	j.last = at - 1
-	return len(keys), nil
+	return len(keys), at - 1, nil
 }
 
 func (j *Journal) setBack(then *badger.Txn, keys [][]byte, at uint64) error {

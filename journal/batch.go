@@ -1,0 +1,149 @@
+package journal
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	badger "github.com/dgraph-io/badger/v4"
+)
+
+// A batch is a state that is too big for one commit of Badger, such as the
+// rename of a directory. It is made of several, all with the same timestamp:
+//
+//	T: z T b    the batch began      in the first of them
+//	T: ...
+//	T: z T e    the batch ended      in the last
+//
+// Whoever reads, reads an older timestamp until the last is there. A crash
+// between two of them leaves a beginning without an end, and Open sets every
+// key back to what it was before T. The mark of the beginning stands in the
+// last of the key spaces, so that it goes last, and a crash meanwhile repeats
+// the undoing. A power cut undoes it anyway: the horizon is below T.
+
+// Batch is Update without a limit of size. While it runs, other Updates wait
+// and Views read the state before.
+func (j *Journal) Batch(f func(tx *Tx) error) (seq uint64, err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	last, err := j.newest()
+	if err != nil {
+		return 0, err
+	}
+	tx := j.begin(last, true)
+	tx.seq, tx.batch = last+1, true
+	defer tx.discard()
+	if err := j.inBatch(tx, f); err != nil {
+		if !tx.flushed {
+			return 0, err
+		}
+		if uerr := j.takeBack(tx); uerr != nil {
+			uerr = fmt.Errorf("journal: a change could not be taken back: %w", uerr)
+			j.fail(uerr)
+			return 0, errors.Join(err, uerr)
+		}
+		return 0, err
+	}
+	j.committed(tx)
+	return tx.seq, nil
+}
+
+func (j *Journal) inBatch(tx *Tx, f func(tx *Tx) error) error {
+	if err := tx.dropMarks(); err != nil {
+		return err
+	}
+	if err := tx.set(batchMark(tx.seq, 'b'), nil); err != nil {
+		return err
+	}
+	if err := f(tx); err != nil {
+		return err
+	}
+	if err := tx.set(batchMark(tx.seq, 'e'), nil); err != nil {
+		return err
+	}
+	for _, w := range tx.before {
+		if err := w(); err != nil {
+			return err
+		}
+	}
+	return tx.txn.CommitAt(tx.seq, nil)
+}
+
+func batchMark(seq uint64, what byte) []byte { return spaced(spaceBatch, be64(seq), string(what)) }
+
+// dropMarks removes the marks of the batches before.
+func (tx *Tx) dropMarks() error {
+	var old [][]byte
+	err := tx.each([]byte{spaceBatch}, nil, false, func(k []byte, _ *badger.Item) (bool, error) {
+		old = append(old, append([]byte(nil), k...))
+		return true, nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, k := range old {
+		if err := tx.drop(k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// flush commits what the batch has so far and goes on from there.
+func (tx *Tx) flush() error {
+	if err := tx.txn.CommitAt(tx.seq, nil); err != nil {
+		return err
+	}
+	tx.flushed, tx.entries = true, 0
+	tx.txn = tx.j.db.NewTransactionAt(tx.seq, true)
+	tx.at = tx.seq
+	return nil
+}
+
+// takeBack undoes the part of tx that was committed; j.mu is held.
+func (j *Journal) takeBack(tx *Tx) error {
+	tx.discard()
+	_, top, err := j.setAllBack(tx.seq-1, tx.seq)
+	if err != nil {
+		return err
+	}
+	j.smu.Lock()
+	defer j.smu.Unlock()
+	j.last = top
+	return nil
+}
+
+// undoTornBatch undoes a batch that a crash has cut short, at Open.
+func (j *Journal) undoTornBatch() error {
+	torn, err := j.tornBatch()
+	if err != nil || torn == 0 {
+		return err
+	}
+	if j.o.ReadOnly {
+		j.last = torn - 1 // what recovery would take
+		return nil
+	}
+	n, err := j.undo(torn - 1)
+	if err != nil {
+		return fmt.Errorf("journal: undo a change that was cut short: %w", err)
+	}
+	j.recovered.Torn = n
+	return nil
+}
+
+// tornBatch returns the sequence of a batch that began and did not end, or 0.
+func (j *Journal) tornBatch() (uint64, error) {
+	tx := j.begin(maxTs, false)
+	defer tx.discard()
+	began := uint64(0)
+	err := tx.each([]byte{spaceBatch}, nil, false, func(k []byte, _ *badger.Item) (bool, error) {
+		seq := binary.BigEndian.Uint64(k[1:9])
+		if k[9] == 'b' {
+			began = seq
+		} else if seq == began {
+			began = 0
+		}
+		return true, nil
+	})
+	return began, err
+}
