@@ -14,6 +14,7 @@ import (
 
 	"github.com/ossmount/ossmount/cache"
 	"github.com/ossmount/ossmount/fs"
+	"github.com/ossmount/ossmount/internal/crc64"
 	"github.com/ossmount/ossmount/internal/remote"
 	"github.com/ossmount/ossmount/writeback"
 )
@@ -236,7 +237,7 @@ func (f *mountFlags) queueOptions(p place, log *slog.Logger) writeback.Options {
 	}
 	return writeback.Options{Prefix: p.prefix, Delay: delay, PartSize: int64(f.partSize), Threshold: int64(f.threshold),
 		Concurrency: f.concurrency, Doubt: f.doubt, MaxDirtyAge: f.maxDirtyAge, HandleGrace: f.grace,
-		CombineCRC: remote.CombineCRC, Log: log}
+		CombineCRC: crc64.Combine, Log: log}
 }
 
 // cacheOptions fills in what depends on the disk.

@@ -23,9 +23,10 @@ const module = "github.com/ossmount/ossmount/"
 // Tests of a room may import what they need to try it, but nothing above it.
 var staircase = map[string]struct{ code, tests []string }{
 	"internal/object": {},
-	"internal/ossemu": {},
+	"internal/crc64":  {},
+	"internal/ossemu": {code: []string{"internal/crc64"}},
 	"internal/house":  {},
-	"internal/remote": {code: []string{"internal/object"}, tests: []string{"internal/ossemu"}},
+	"internal/remote": {code: []string{"internal/object", "internal/crc64"}, tests: []string{"internal/ossemu"}},
 	"cache":           {code: []string{"internal/object"}},
 	"journal":         {code: []string{"internal/object"}},
 	"writeback": {
@@ -34,10 +35,10 @@ var staircase = map[string]struct{ code, tests []string }{
 	},
 	"fs": {
 		code:  []string{"writeback", "cache", "journal", "internal/object"},
-		tests: []string{"internal/ossemu", "internal/remote"},
+		tests: []string{"internal/ossemu", "internal/remote", "internal/crc64"},
 	},
 	"cmd/ossmount": {
-		code: []string{"fs", "writeback", "cache", "journal", "internal/object", "internal/remote", "internal/ossemu"},
+		code: []string{"fs", "writeback", "cache", "journal", "internal/object", "internal/remote", "internal/ossemu", "internal/crc64"},
 	},
 	// The built binary from outside: no room at all.
 	"integration":         {code: []string{"integration/harness"}},

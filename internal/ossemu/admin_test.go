@@ -184,20 +184,3 @@ func TestCloseRefusesRequests(t *testing.T) {
 	r.web.Close()
 	r.open(testOptions())
 }
-
-func TestJoinedCRCs(t *testing.T) {
-	if got := crc64.Checksum([]byte("123456789"), crcTable); got != 0x995DC9BBDF1939FA {
-		t.Fatalf("%x", got)
-	}
-	body := pattern(0, 5000)
-	var j joiner
-	for _, cut := range []int{0, 1, 7, 100, 100, 2500, 4999, 5000} {
-		got := j.join(crc64.Checksum(body[:cut], crcTable), crc64.Checksum(body[cut:], crcTable), int64(len(body)-cut))
-		if got != crc64.Checksum(body, crcTable) {
-			t.Errorf("cut at %d", cut)
-		}
-	}
-	if got, want := j.join(123, 456, 5<<30), oss.CRC64Combine(123, 456, 5<<30); got != want {
-		t.Errorf("%d, the SDK says %d", got, want)
-	}
-}

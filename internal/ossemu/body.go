@@ -7,11 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"hash"
-	"hash/crc64"
 	"io"
 	"os"
 	"strings"
 	"sync"
+
+	"github.com/ossmount/ossmount/internal/crc64"
 )
 
 // maxBody is the largest body of PutObject and UploadPart.
@@ -49,7 +50,7 @@ func newDigest() *digest { return &digest{md5: md5.New()} }
 
 func (d *digest) Write(p []byte) (int, error) {
 	d.md5.Write(p)
-	d.crc = crc64.Update(d.crc, crcTable, p)
+	d.crc = crc64.Update(d.crc, p)
 	d.n += int64(len(p))
 	return len(p), nil
 }

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/ossmount/ossmount/internal/crc64"
 )
 
 // minPart is the least size of every part but the last. It is checked at
@@ -135,10 +137,9 @@ func chooseParts(u *upload, request completeRequest, all bool) ([]*part, error) 
 func joinParts(u *upload, parts []*part) *object {
 	o := &object{key: u.key, kind: kindMultipart, attrs: u.attrs}
 	sums := md5.New()
-	var crc joiner
 	for _, p := range parts {
 		sums.Write([]byte(p.etag))
-		o.crc = crc.join(o.crc, p.crc, p.size)
+		o.crc = crc64.Combine(o.crc, p.crc, p.size)
 		o.size += p.size
 		o.segments = append(o.segments, p.segments...)
 	}

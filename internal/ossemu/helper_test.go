@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"hash/crc64"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -25,6 +26,9 @@ const (
 	testRegion = "cn-hangzhou"
 	testBucket = "bkt"
 )
+
+// crcTable is the standard library's, to judge ours.
+var crcTable = crc64.MakeTable(crc64.ECMA)
 
 // rig is a server on a directory, with clients of it.
 type rig struct {

@@ -3,19 +3,13 @@ package remote
 import (
 	"context"
 	"errors"
-	"hash/crc64"
 	"io"
 	"sync"
 
-	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 	"golang.org/x/time/rate"
+
+	"github.com/ossmount/ossmount/internal/crc64"
 )
-
-var crcTable = crc64.MakeTable(crc64.ECMA)
-
-// CombineCRC returns the CRC64 of two pieces joined, from that of each and
-// the length of the second in bytes.
-func CombineCRC(a, b uint64, lenB int64) uint64 { return oss.CRC64Combine(a, b, uint64(lenB)) }
 
 var errSealed = errors.New("the call has returned")
 
@@ -65,7 +59,7 @@ func (b *body) Read(p []byte) (int, error) {
 		p = p[:left]
 	}
 	n, err := b.from.Read(p)
-	b.crc = crc64.Update(b.crc, crcTable, p[:n])
+	b.crc = crc64.Update(b.crc, p[:n])
 	b.sent += int64(n)
 	switch {
 	case b.sent == b.size:

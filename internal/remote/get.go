@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/crc64"
 	"io"
 	"net/http"
 	"strings"
 	"time"
 
+	"github.com/ossmount/ossmount/internal/crc64"
 	"github.com/ossmount/ossmount/internal/object"
 )
 
@@ -116,7 +116,7 @@ func (r *reader) Read(p []byte) (int, error) {
 	}
 	n, err := r.body.Read(p)
 	if r.check {
-		r.crc = crc64.Update(r.crc, crcTable, p[:n])
+		r.crc = crc64.Update(r.crc, p[:n])
 	}
 	r.left -= int64(n)
 	r.read += int64(n)

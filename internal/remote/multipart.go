@@ -84,7 +84,7 @@ func (c *Client) UploadPartCopy(ctx context.Context, key, uploadID string, numbe
 // Complete is CompleteMultipartUpload: parts, in the order of their numbers,
 // become the object. Of o only ForbidOverwrite counts. The CRC64 of the
 // answer is in the ref, its size is the sum of the parts; to compare them
-// with what was meant is up to the caller (CombineCRC). OSS goes on with it
+// with what was meant is up to the caller (crc64.Combine). OSS goes on with it
 // when the connection breaks: without an answer the fate is Unknown, and a
 // NoSuchUpload (Restart) afterwards may mean that it was done.
 func (c *Client) Complete(ctx context.Context, key, uploadID string, parts []object.Part, o object.PutOptions) (object.Ref, error) {
