@@ -24,6 +24,10 @@ var full = flag.Bool("full", os.Getenv("OSSMOUNT_FULL") != "", "full sizes: 1 Gi
 var binary string // the ossmount that is tested
 
 func TestMain(m *testing.M) {
+	if path, ok := os.LookupEnv(lockerEnv); ok {
+		lockerMain(path)
+		return
+	}
 	// Most of the time is waiting; -parallel still has the last word.
 	flag.Set("test.parallel", strconv.Itoa(2*runtime.NumCPU()))
 	flag.Parse()
