@@ -117,17 +117,21 @@ func (t *transfer) single() error {
 		return err
 	}
 	defer done()
-	return t.publish(t.tag(), func(ctx context.Context, tag string) (object.Ref, error) {
+	if err := t.look(); err != nil {
+		return err
+	}
+	err = t.publish(t.tag(), func(ctx context.Context, tag string) (object.Ref, error) {
 		if err := t.q.requests.Acquire(t.q.work, 1); err != nil {
 			return object.Ref{}, errStopped
 		}
 		defer t.q.requests.Release(1)
-		ref, err := t.q.remote.Put(ctx, t.row.Key, t.body(src, 0, t.row.Size), t.row.Size, t.options(tag))
+		ref, err := t.q.remote.Put(ctx, t.row.Key, t.body(src, 0, t.row.Size), t.row.Size, t.newOptions(tag))
 		if err == nil {
 			t.q.sent(t.row.Size)
 		}
 		return ref, err
 	})
+	return t.taken(err)
 }
 
 // source opens the bytes of the row and makes sure that they are all there.
@@ -174,21 +178,6 @@ func (t *transfer) options(tag string) object.PutOptions {
 	return object.PutOptions{Meta: m, Headers: t.row.Headers}
 }
 
-// delete is one DeleteObject.
-func (t *transfer) delete() error {
-	return t.publish(t.tag(), func(ctx context.Context, _ string) (object.Ref, error) {
-		if err := t.q.requests.Acquire(t.q.work, 1); err != nil {
-			return object.Ref{}, errStopped
-		}
-		defer t.q.requests.Release(1)
-		err := t.q.remote.Delete(ctx, t.row.Key)
-		if object.IsAbsent(err) {
-			err = nil
-		}
-		return object.Ref{}, err
-	})
-}
-
 // publish notes in the row what is about to be published (R7), waits until the
 // horizon covers that (R6), sends it, and settles the row or takes note of
 // what is not known (R8).
@@ -233,74 +222,77 @@ func (t *transfer) publish(tag string, send func(ctx context.Context, tag string
 // note writes into the row what it is about to publish, and returns the state
 // that holds the note.
 func (t *transfer) note(tag string) (at uint64, err error) {
-	at, err = t.q.j.Update(func(tx *journal.Tx) error {
-		cur, err := tx.Row(t.row.Key)
-		if err != nil {
-			return err
-		}
-		if cur == nil || cur.Seq != t.row.Seq {
-			return errSuperseded
-		}
-		if cur.Note != nil && cur.Note.Tag == tag {
-			t.row = cur
-			return nil
-		}
-		if err := t.q.otherTag(tx, cur); err != nil {
-			return err
-		}
-		cur.Note = &journal.Note{Tag: tag}
-		if cur.Base.Key == cur.Key && !cur.Base.IsZero() {
-			cur.Tags = append(cur.Tags, tag)
-		}
+	return t.q.j.Update(func(tx *journal.Tx) error { return t.noteIn(tx, tag) })
+}
+
+func (t *transfer) noteIn(tx *journal.Tx, tag string) error {
+	cur, err := tx.Row(t.row.Key)
+	if err != nil {
+		return err
+	}
+	if cur == nil || cur.Seq != t.row.Seq {
+		return errSuperseded
+	}
+	if cur.Note != nil && cur.Note.Tag == tag {
 		t.row = cur
-		return tx.PutRow(cur)
-	})
-	return at, err
+		return nil
+	}
+	if err := t.q.otherTag(tx, cur); err != nil {
+		return err
+	}
+	cur.Note = &journal.Note{Tag: tag}
+	if cur.Base.Key == cur.Key && !cur.Base.IsZero() {
+		cur.Tags = append(cur.Tags, tag)
+	}
+	t.row = cur
+	return tx.PutRow(cur)
 }
 
 // withoutEffect takes the note back: its request has not been carried out and
 // never will be. It returns why.
 func (t *transfer) withoutEffect(why error) error {
-	_, err := t.q.j.Update(func(tx *journal.Tx) error {
-		cur, err := tx.Row(t.row.Key)
-		if err != nil {
-			return err
-		}
-		if cur == nil || cur.Seq != t.row.Seq {
-			return endDoubt(tx, t.row, false)
-		}
-		if cur.Note == nil || cur.Note.Lost != 0 || cur.Note.Answered {
-			return nil // an earlier request of it may still land
-		}
-		cur.Note = nil
-		return tx.PutRow(cur)
-	})
-	if err != nil && stillOpen(err) {
+	if _, err := t.q.j.Update(t.withoutEffectIn); err != nil && stillOpen(err) {
 		return err
 	}
 	return why
 }
 
+func (t *transfer) withoutEffectIn(tx *journal.Tx) error {
+	cur, err := tx.Row(t.row.Key)
+	if err != nil {
+		return err
+	}
+	if cur == nil || cur.Seq != t.row.Seq {
+		return endDoubt(tx, t.row, false)
+	}
+	if cur.Note == nil || cur.Note.Lost != 0 || cur.Note.Answered {
+		return nil // an earlier request of it may still land
+	}
+	cur.Note = nil
+	return tx.PutRow(cur)
+}
+
 // lost takes note that a request got no answer.
 func (t *transfer) lost(why error) error {
-	_, err := t.q.j.Update(func(tx *journal.Tx) error {
-		cur, err := tx.Row(t.row.Key)
-		if err != nil {
-			return err
-		}
-		if cur == nil || cur.Seq != t.row.Seq {
-			return endDoubt(tx, t.row, true)
-		}
-		if cur.Note == nil || t.q.o.rules.noR8 {
-			return nil
-		}
-		cur.Note.Lost = time.Now().UnixNano()
-		return tx.PutRow(cur)
-	})
-	if err != nil && stillOpen(err) {
+	if _, err := t.q.j.Update(t.lostIn); err != nil && stillOpen(err) {
 		return err
 	}
 	return why
+}
+
+func (t *transfer) lostIn(tx *journal.Tx) error {
+	cur, err := tx.Row(t.row.Key)
+	if err != nil {
+		return err
+	}
+	if cur == nil || cur.Seq != t.row.Seq {
+		return endDoubt(tx, t.row, true)
+	}
+	if cur.Note == nil || t.q.o.rules.noR8 {
+		return nil
+	}
+	cur.Note.Lost = time.Now().UnixNano()
+	return tx.PutRow(cur)
 }
 
 // stillOpen reports that err is not just the journal's being closed.
@@ -316,35 +308,45 @@ func (q *Queue) sent(n int64) {
 // for the same sequence (R3), the row goes and the content becomes the clean
 // copy of the new version.
 func (t *transfer) settle(ref object.Ref, started time.Time) error {
-	q := t.q
-	key := t.row.Key
 	var s settled
-	seq, err := q.j.Update(func(tx *journal.Tx) error {
-		s = settled{}
-		cur, err := tx.Row(key)
-		if err != nil {
-			return err
-		}
-		if cur == nil || cur.Seq != t.row.Seq && !q.o.rules.noR3 {
-			return t.settleOld(tx, cur, ref)
-		}
-		d, err := tx.Doubt(key)
-		if err != nil {
-			return err
-		}
-		if d != nil && started.Before(d.Since.Add(q.o.Doubt)) && !q.o.rules.noR8 {
-			return t.settleLater(tx, cur, d, ref)
-		}
-		if err := tx.DropDoubt(key); err != nil {
-			return err
-		}
-		return t.settleNow(tx, cur, ref, &s)
+	seq, err := t.q.j.Update(func(tx *journal.Tx) (err error) {
+		s, err = t.settleIn(tx, ref, started)
+		return err
 	})
 	if err != nil {
 		return err
 	}
+	t.q.hasSettled(t, ref, seq, s)
+	return nil
+}
+
+func (t *transfer) settleIn(tx *journal.Tx, ref object.Ref, started time.Time) (s settled, err error) {
+	q, key := t.q, t.row.Key
+	cur, err := tx.Row(key)
+	if err != nil {
+		return s, err
+	}
+	if cur == nil || cur.Seq != t.row.Seq && !q.o.rules.noR3 {
+		return s, t.settleOld(tx, cur, ref)
+	}
+	d, err := tx.Doubt(key)
+	if err != nil {
+		return s, err
+	}
+	if d != nil && started.Before(d.Since.Add(q.o.Doubt)) && !q.o.rules.noR8 {
+		return s, t.settleLater(tx, cur, d, ref)
+	}
+	if err := tx.DropDoubt(key); err != nil {
+		return s, err
+	}
+	err = t.settleNow(tx, cur, ref, &s)
+	return s, err
+}
+
+// hasSettled takes note of a settle that was committed as the state seq.
+func (q *Queue) hasSettled(t *transfer, ref object.Ref, seq uint64, s settled) {
 	if !s.published {
-		return nil
+		return
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -352,10 +354,9 @@ func (t *transfer) settle(ref object.Ref, started time.Time) error {
 	for _, n := range s.dropped {
 		q.unneeded = append(q.unneeded, unneeded{n, seq})
 	}
-	if !t.row.Base.IsZero() && t.row.Base.Key == key {
+	if !t.row.Base.IsZero() && t.row.Base.Key == t.row.Key {
 		q.succeedLocked(t.row.Base, ref)
 	}
-	return nil
 }
 
 // settled is what a settle has to tell when it is committed.

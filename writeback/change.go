@@ -53,6 +53,7 @@ func (q *Queue) afterChange(seq uint64, c *Change) {
 	}
 	for _, key := range c.touched {
 		delete(q.blocked, key)
+		delete(q.deletes, key)
 		delete(q.retries, key)
 		if t := q.running[key]; t != nil {
 			t.superseded.Store(true)

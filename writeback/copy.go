@@ -28,15 +28,21 @@ func (t *transfer) copy() error {
 			return err
 		}
 	}
+	if err := t.look(); err != nil {
+		return err
+	}
 	err := t.publish(t.tag(), func(ctx context.Context, tag string) (object.Ref, error) {
 		if err := t.q.requests.Acquire(t.q.work, 1); err != nil {
 			return object.Ref{}, errStopped
 		}
 		defer t.q.requests.Release(1)
-		ref, err := t.q.remote.Copy(ctx, row.Base, row.Key, t.options(tag))
+		ref, err := t.q.remote.Copy(ctx, row.Base, row.Key, t.newOptions(tag))
 		ref.Size = row.Size
 		return ref, err
 	})
+	if isTaken(err) {
+		return t.taken(err)
+	}
 	return t.baseLost(err)
 }
 
@@ -83,6 +89,9 @@ func (t *transfer) baseLost(err error) error {
 	}
 	if ferr := t.q.fillFromClean(t.row); ferr == nil {
 		return errAgainNow
+	}
+	if t.row.Base.Key == t.row.Key {
+		return t.attrsTaken()
 	}
 	return &object.Error{Op: "CopyObject", Key: t.row.Key, Kind: object.Parked, Fate: object.Answered,
 		Code: "conflict", Err: fmt.Errorf("the version of %q that it was made from is gone from OSS", t.row.Base.Key)}

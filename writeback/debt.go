@@ -79,7 +79,7 @@ func (q *Queue) debtPaid() {
 func (q *Queue) isAway(now time.Time) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	_, may := q.health.mayStart(now, len(q.running))
+	_, may := q.health.mayStart(now, q.carriers)
 	return !may
 }
 

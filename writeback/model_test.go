@@ -633,6 +633,9 @@ func (m *model) check() {
 	if m.store.torn {
 		m.fail("torn bytes were published")
 	}
+	if n := m.q.Stats().Conflicts; n > 0 {
+		m.fail("%d conflicts, and nobody else writes", n)
+	}
 	for _, key := range m.names {
 		ino := m.files[key]
 		if ino != nil && ino.handle != nil {

@@ -45,9 +45,15 @@ func (t *transfer) multipart() error {
 	if parts, err = t.sendParts(u, parts, src); err != nil {
 		return t.restart(t.baseLost(err))
 	}
+	if err := t.look(); err != nil {
+		return err
+	}
 	err = t.publish(u.Tag, func(ctx context.Context, _ string) (object.Ref, error) {
 		return t.complete(ctx, u, parts)
 	})
+	if isTaken(err) {
+		return t.taken(err)
+	}
 	return t.restart(err)
 }
 
@@ -391,7 +397,7 @@ func (t *transfer) complete(ctx context.Context, u *journal.Upload, parts map[in
 		return object.Ref{}, errStopped
 	}
 	defer q.requests.Release(1)
-	ref, err := q.remote.Complete(ctx, t.row.Key, u.ID, list, object.PutOptions{})
+	ref, err := q.remote.Complete(ctx, t.row.Key, u.ID, list, object.PutOptions{ForbidOverwrite: t.isNew()})
 	if err != nil {
 		return ref, err
 	}

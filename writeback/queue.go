@@ -24,6 +24,8 @@ type Remote interface {
 	Put(ctx context.Context, key string, body io.Reader, size int64, o object.PutOptions) (object.Ref, error)
 	Copy(ctx context.Context, src object.Ref, key string, o object.PutOptions) (object.Ref, error)
 	Delete(ctx context.Context, key string) error
+	DeleteMany(ctx context.Context, keys []string) (deleted []string, err error)
+	List(ctx context.Context, q object.ListQuery) (object.Page, error)
 	Initiate(ctx context.Context, key string, o object.PutOptions) (uploadID string, err error)
 	UploadPart(ctx context.Context, key, uploadID string, number int, body io.Reader, size int64) (object.Part, error)
 	UploadPartCopy(ctx context.Context, key, uploadID string, number int, src object.Ref, off, n int64) (object.Part, error)
@@ -65,7 +67,15 @@ type Options struct {
 	// HandleGrace is how long a change waits for readers of the version that
 	// it replaces. Default 30 s.
 	HandleGrace time.Duration
-	Log         *slog.Logger
+	// KeepBoth: where somebody else has changed an object that a row is about
+	// to replace, ours gets another name. Otherwise only if theirs is newer.
+	KeepBoth bool
+	// Host stands in such a name. Default: "here".
+	Host string
+	// Alone: nobody else writes to the bucket; OSS is not asked before an
+	// object is replaced or deleted.
+	Alone bool
+	Log   *slog.Logger
 
 	rules  rules  // tests only
 	limits limits // smaller ones in tests
@@ -90,6 +100,9 @@ func (o *Options) fill() {
 	}
 	if o.InFlight == 0 {
 		o.InFlight = 128 << 20
+	}
+	if o.Host == "" {
+		o.Host = "here"
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -123,6 +136,9 @@ type Queue struct {
 	mu         sync.Mutex // the innermost lock: no call of another room under it
 	started    time.Time
 	running    map[string]*transfer // by key (R1)
+	carriers   int                  // goroutines that carry them
+	deletes    map[string]struct{}  // keys of Deletes that wait for their batch
+	gathering  time.Time            // since when the first of them does
 	window     []string             // keys that were due at the last look, not yet considered
 	blocked    map[string]blockade  // due rows that must wait for something
 	retries    map[string]*retry
@@ -162,6 +178,7 @@ func Open(ctx context.Context, o Options) (*Queue, error) {
 		pay:        make(chan struct{}, 1),
 		started:    time.Now(),
 		running:    map[string]*transfer{},
+		deletes:    map[string]struct{}{},
 		blocked:    map[string]blockade{},
 		retries:    map[string]*retry{},
 		open:       map[uint64]int{},

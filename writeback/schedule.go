@@ -68,7 +68,7 @@ func (q *Queue) pick() (next time.Time) {
 		if !ok {
 			more, at := q.look()
 			if !more {
-				return at
+				return sooner(at, q.sendDeletes(time.Now()))
 			}
 			continue
 		}
@@ -81,10 +81,10 @@ func (q *Queue) pick() (next time.Time) {
 func (q *Queue) room(now time.Time) (at time.Time, free bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.running) >= 2*q.o.Concurrency { // half of them may be waiting for the horizon
+	if q.carriers >= 2*q.o.Concurrency { // half of them may be waiting for the horizon
 		return time.Time{}, false
 	}
-	return q.health.mayStart(now, len(q.running))
+	return q.health.mayStart(now, q.carriers)
 }
 
 func (q *Queue) pop() (key string, ok bool) {
@@ -143,7 +143,7 @@ func sooner(a, b time.Time) time.Time {
 func (q *Queue) ready(key string, due int64, now time.Time) (at time.Time, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.runsLocked(key) {
+	if _, gathered := q.deletes[key]; gathered || q.runsLocked(key) {
 		return time.Time{}, false
 	}
 	b, blocked := q.blocked[key]
@@ -167,61 +167,96 @@ func (q *Queue) runsLocked(key string) bool {
 // what it waits for.
 func (q *Queue) consider(key string) {
 	var t *transfer
-	err := q.j.View(func(tx *journal.Tx) error {
-		row, err := tx.Row(key)
-		if err != nil || row == nil || !row.Waiting() {
-			return err
-		}
-		if row.Note != nil && row.Note.Answered && row.Due > time.Now().UnixNano() {
-			q.block(key, time.Unix(0, row.Due), "an older request of it may still land")
-			return nil // a HEAD before its time would prove nothing
-		}
-		looked := false
-		if !q.o.rules.noR2 {
-			for k := range tx.BasedOn(key) {
-				if k != key {
-					looked = true
-					break
-				}
-			}
-		}
-		circle := false
-		if looked && !row.Base.IsZero() && !q.o.rules.noR5 {
-			circle = inCircle(tx, key)
-		}
-		t = q.admit(row, tx.At(), looked, circle)
-		return nil
+	full := false
+	err := q.j.View(func(tx *journal.Tx) (err error) {
+		t, full, err = q.admitKey(tx, key, true)
+		return err
 	})
 	if err != nil {
 		q.log.Error("cannot read an intent", "key", key, "err", err)
 		q.block(key, time.Now().Add(time.Minute), "the journal cannot be read")
 		return
 	}
+	if full {
+		q.startDeletes()
+	}
 	if t != nil {
-		q.group.Go(func() error { q.run(t); return nil })
+		q.start(func() { q.run(t) })
 	}
 }
 
+// start runs f, which carries what was admitted, in a goroutine of its own.
+func (q *Queue) start(f func()) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.carriers++
+	q.group.Go(func() error {
+		defer q.poke()
+		defer q.stopped()
+		f()
+		return nil
+	})
+}
+
+func (q *Queue) stopped() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.carriers--
+}
+
+// admitKey looks whether the row of key may be carried now. With gather, a
+// Delete is put to those that wait for their batch; full says that it is
+// complete.
+func (q *Queue) admitKey(tx *journal.Tx, key string, gather bool) (t *transfer, full bool, err error) {
+	row, err := tx.Row(key)
+	if err != nil || row == nil || !row.Waiting() {
+		return nil, false, err
+	}
+	answered := row.Note != nil && row.Note.Answered
+	if answered && row.Due > time.Now().UnixNano() {
+		q.block(key, time.Unix(0, row.Due), "an older request of it may still land")
+		return nil, false, nil // a HEAD before its time would prove nothing
+	}
+	looked := false
+	if !q.o.rules.noR2 {
+		for k := range tx.BasedOn(key) {
+			if k != key {
+				looked = true
+				break
+			}
+		}
+	}
+	circle := false
+	if looked && !row.Base.IsZero() && !q.o.rules.noR5 {
+		circle = inCircle(tx, key)
+	}
+	t, full = q.admit(row, tx.At(), looked, circle, gather && row.Kind == journal.Delete && !answered)
+	return t, full, nil
+}
+
 // admit decides under the lock, with what the journal says of the row.
-func (q *Queue) admit(row *Row, at uint64, looked, circle bool) *transfer {
+func (q *Queue) admit(row *Row, at uint64, looked, circle, gather bool) (t *transfer, full bool) {
 	now := time.Now()
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.runsLocked(row.Key) {
-		return nil
+		return nil, false
 	}
 	switch held := q.heldLocked(row, now); {
 	case row.Content != 0 && q.open[row.Content] > 0:
 		q.blocked[row.Key] = blockade{why: "open for writing"}
-		return nil
+		return nil, false
 	case looked && !circle:
 		q.blocked[row.Key] = blockade{why: "another name still needs the object that it replaces"}
-		return nil
+		return nil, false
 	case !held.IsZero() && !q.o.rules.noR2:
 		q.blocked[row.Key] = blockade{until: held, why: "an open file still reads the object that it replaces"}
-		return nil
+		return nil, false
 	}
-	t := &transfer{q: q, row: row, chosen: at, circle: circle}
+	if gather {
+		return nil, q.gatherLocked(row.Key, now)
+	}
+	t = &transfer{q: q, row: row, chosen: at, circle: circle}
 	q.running[row.Key] = t
 	if n := row.Content; n != 0 {
 		if q.readers[n] == nil {
@@ -229,7 +264,7 @@ func (q *Queue) admit(row *Row, at uint64, looked, circle bool) *transfer {
 		}
 		q.readers[n][t] = struct{}{}
 	}
-	return t
+	return t, false
 }
 
 // inCircle reports whether key waits for itself: for a row with a hole over
@@ -270,7 +305,6 @@ func (q *Queue) run(t *transfer) {
 	if park != "" {
 		q.park(t.row.Key, t.row.Seq, park)
 	}
-	q.poke()
 }
 
 // ended takes t out of the table and decides when its row is tried again; park

@@ -241,6 +241,9 @@ func (m *memStore) Get(ctx context.Context, ref object.Ref, off, n int64) (io.Re
 
 func (m *memStore) Put(ctx context.Context, key string, body io.Reader, size int64, o object.PutOptions) (object.Ref, error) {
 	return do(ctx, m, &memCall{op: "Put", key: key}, body, size, func(data []byte) (object.Ref, error) {
+		if err := m.forbidden("Put", key, o); err != nil {
+			return object.Ref{}, err
+		}
 		return m.set(key, data, etagOf(data), o.Meta), nil
 	})
 }
@@ -248,6 +251,9 @@ func (m *memStore) Put(ctx context.Context, key string, body io.Reader, size int
 // Copy makes a new version, also over its own source (H5).
 func (m *memStore) Copy(ctx context.Context, src object.Ref, key string, o object.PutOptions) (object.Ref, error) {
 	return do(ctx, m, &memCall{op: "Copy", key: key}, nil, 0, func([]byte) (object.Ref, error) {
+		if err := m.forbidden("Copy", key, o); err != nil {
+			return object.Ref{}, err
+		}
 		s, err := m.source("Copy", src)
 		if err != nil {
 			return object.Ref{}, err
@@ -263,6 +269,40 @@ func (m *memStore) Delete(ctx context.Context, key string) error {
 		return struct{}{}, nil
 	})
 	return err
+}
+
+func (m *memStore) DeleteMany(ctx context.Context, keys []string) ([]string, error) {
+	return do(ctx, m, &memCall{op: "DeleteMany", key: keys[0]}, nil, 0, func([]byte) ([]string, error) {
+		for _, key := range keys {
+			delete(m.objects, key)
+		}
+		return keys, nil
+	})
+}
+
+func (m *memStore) List(ctx context.Context, q object.ListQuery) (object.Page, error) {
+	return do(ctx, m, &memCall{op: "List", key: q.After}, nil, 0, func([]byte) (page object.Page, err error) {
+		for _, key := range slices.Sorted(maps.Keys(m.objects)) {
+			switch {
+			case key <= q.After || !strings.HasPrefix(key, q.Prefix):
+			case len(page.Entries) == q.Max:
+				page.Next = "more"
+				return page, nil
+			default:
+				o := m.objects[key]
+				page.Entries = append(page.Entries, object.Entry{Key: key, ETag: o.etag, Size: int64(len(o.data)), LastModified: o.at.Truncate(time.Second)})
+			}
+		}
+		return page, nil
+	})
+}
+
+// forbidden is what x-oss-forbid-overwrite does.
+func (m *memStore) forbidden(op, key string, o object.PutOptions) error {
+	if _, there := m.objects[key]; there && o.ForbidOverwrite {
+		return refused(op, key, object.Conflict, codeExists)
+	}
+	return nil
 }
 
 func (m *memStore) Initiate(ctx context.Context, key string, o object.PutOptions) (string, error) {
@@ -316,10 +356,13 @@ func (m *memStore) UploadPartCopy(ctx context.Context, key, id string, number in
 	})
 }
 
-func (m *memStore) Complete(ctx context.Context, key, id string, parts []object.Part, _ object.PutOptions) (object.Ref, error) {
+func (m *memStore) Complete(ctx context.Context, key, id string, parts []object.Part, o object.PutOptions) (object.Ref, error) {
 	return do(ctx, m, &memCall{op: "Complete", key: key}, nil, 0, func([]byte) (object.Ref, error) {
 		u, err := m.upload("Complete", key, id)
 		if err != nil {
+			return object.Ref{}, err
+		}
+		if err := m.forbidden("Complete", key, o); err != nil {
 			return object.Ref{}, err
 		}
 		var data []byte
