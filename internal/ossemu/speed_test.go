@@ -1,0 +1,170 @@
+package ossemu
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/md5"
+	"fmt"
+	"hash/crc64"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/aliyun/aliyun-oss-go-sdk/oss"
+
+	ours "github.com/ossmount/ossmount/internal/crc64"
+)
+
+// command is `ossmount server` as a user has it: the built binary, a process
+// of its own.
+type command struct {
+	cmd *exec.Cmd
+	url string
+}
+
+func startCommand(b *testing.B, dir string) *command {
+	b.Helper()
+	bin := filepath.Join(b.TempDir(), "ossmount")
+	build := exec.Command("go", "build", "-trimpath", "-o", bin, "github.com/ossmount/ossmount/cmd/ossmount")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		b.Fatalf("go build: %v\n%s", err, out)
+	}
+	cmd := exec.Command(bin, "server", "--listen=127.0.0.1:0", "--data="+dir, "--create-bucket="+testBucket)
+	cmd.Env = append(os.Environ(), "OSS_ACCESS_KEY_ID="+testKey, "OSS_ACCESS_KEY_SECRET="+testSecret)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	line, err := bufio.NewReader(out).ReadString('\n')
+	url, ok := strings.CutPrefix(strings.TrimSpace(line), "serving ")
+	if err != nil || !ok {
+		b.Fatal(line, err)
+	}
+	return &command{cmd, url}
+}
+
+func (c *command) bucket(b *testing.B) *oss.Bucket {
+	b.Helper()
+	client, err := oss.New(c.url, testKey, testSecret, oss.AuthVersion(oss.AuthV4), oss.Region(testRegion))
+	if err != nil {
+		b.Fatal(err)
+	}
+	bucket, err := client.Bucket(testBucket)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return bucket
+}
+
+// peak is the most memory that the process ever held, in MiB.
+func (c *command) peak(b *testing.B) float64 {
+	b.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.cmd.Process.Pid))
+	if err != nil {
+		b.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(status), "VmHWM:")
+	kib, err := strconv.ParseFloat(strings.Fields(rest)[0], 64)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return kib / 1024
+}
+
+// sumsOf is how long MD5 and a CRC64 of body take on all cores.
+func sumsOf(body []byte, update func(uint64, []byte) uint64) float64 {
+	const piece = 8 << 20
+	start := time.Now()
+	var next atomic.Int64
+	var done sync.WaitGroup
+	for range runtime.NumCPU() {
+		done.Go(func() {
+			for {
+				at := int(next.Add(piece)) - piece
+				if at >= len(body) {
+					return
+				}
+				// As a server does it that reads a buffer at a time.
+				sum, crc := md5.New(), uint64(0)
+				for p := range slices.Chunk(body[at:min(at+piece, len(body))], 64<<10) {
+					sum.Write(p)
+					crc = update(crc, p)
+				}
+			}
+		})
+	}
+	done.Wait()
+	return time.Since(start).Seconds()
+}
+
+func median(v []float64) float64 {
+	v = slices.Sorted(slices.Values(v))
+	return v[len(v)/2]
+}
+
+// BenchmarkUploadGiB is the speed that the server promises: the SDK uploads
+// 1 GiB with 8 routines, beside the time that MD5 and CRC64 (hash/crc64) of
+// the same bytes take on all cores: "ratio" is to be 2 at most. The rounds
+// alternate, and each figure is the median of them.
+func BenchmarkUploadGiB(b *testing.B) {
+	const size, rounds = 1 << 30, 5
+	body := bytes.Repeat(pattern(1, 1<<20), size>>20)
+	file := filepath.Join(b.TempDir(), "file")
+	if err := os.WriteFile(file, body, 0o600); err != nil {
+		b.Fatal(err)
+	}
+	server := startCommand(b, filepath.Join(b.TempDir(), "data"))
+	bucket := server.bucket(b)
+	table := crc64.MakeTable(crc64.ECMA)
+	var sums, fast, uploads, ratios []float64
+	for b.Loop() {
+		for range rounds {
+			sum := sumsOf(body, func(crc uint64, p []byte) uint64 { return crc64.Update(crc, table, p) })
+			fast = append(fast, sumsOf(body, ours.Update))
+			start := time.Now()
+			if err := bucket.UploadFile("k", file, 8<<20, oss.Routines(8)); err != nil {
+				b.Fatal(err)
+			}
+			upload := time.Since(start).Seconds()
+			sums, uploads, ratios = append(sums, sum), append(uploads, upload), append(ratios, upload/sum)
+		}
+	}
+	b.ReportMetric(median(sums), "sums-s")
+	b.ReportMetric(median(fast), "fast-sums-s")
+	b.ReportMetric(median(uploads), "upload-s")
+	b.ReportMetric(median(ratios), "ratio")
+	b.ReportMetric(server.peak(b), "RSS-MiB")
+}
+
+// BenchmarkPuts is small objects put by the SDK, as many a second as go.
+func BenchmarkPuts(b *testing.B) {
+	server := startCommand(b, filepath.Join(b.TempDir(), "data"))
+	bucket := server.bucket(b)
+	body := pattern(0, 4<<10)
+	var n atomic.Int64
+	b.SetParallelism(8)
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if err := bucket.PutObject(fmt.Sprint("k", n.Add(1)), bytes.NewReader(body)); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "puts/s")
+	b.ReportMetric(server.peak(b), "RSS-MiB")
+}
