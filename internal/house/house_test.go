@@ -22,13 +22,14 @@ const module = "github.com/ossmount/ossmount/"
 // staircase says which rooms a room may import: those below it, and no other.
 // Tests of a room may import what they need to try it, but nothing above it.
 var staircase = map[string]struct{ code, tests []string }{
-	"internal/object": {},
-	"internal/crc64":  {},
-	"internal/ossemu": {code: []string{"internal/crc64"}},
-	"internal/house":  {},
-	"internal/remote": {code: []string{"internal/object", "internal/crc64"}, tests: []string{"internal/ossemu"}},
-	"cache":           {code: []string{"internal/object"}},
-	"journal":         {code: []string{"internal/object"}},
+	"internal/object":   {},
+	"internal/crc64":    {},
+	"internal/md5lanes": {},
+	"internal/ossemu":   {code: []string{"internal/crc64", "internal/md5lanes"}},
+	"internal/house":    {},
+	"internal/remote":   {code: []string{"internal/object", "internal/crc64"}, tests: []string{"internal/ossemu"}},
+	"cache":             {code: []string{"internal/object"}},
+	"journal":           {code: []string{"internal/object"}},
 	"writeback": {
 		code:  []string{"cache", "journal", "internal/object"},
 		tests: []string{"internal/ossemu", "internal/remote"},

@@ -7,11 +7,12 @@
 // # How streams meet
 //
 // The Hashes of a Group are written by goroutines of their own. A Write begins
-// at once while few are at work, and alone if nobody waits. Otherwise it waits,
-// and the first that is done hands all that wait by then, eight at most, to one
-// of them, which hashes for all. So nobody waits for company that may not come,
-// and the more streams there are, the more of them go together. One stream
-// alone costs what crypto/md5 costs, which does all that is not in eights.
+// at once while few are at work, with those that are waiting, if any. Otherwise
+// it waits, and the first that is done hands all that wait by then, eight at
+// most, to one of them, which hashes for all. So nobody waits for company that
+// may not come, and the more streams there are, the more of them go together.
+// One stream alone costs what crypto/md5 costs, which does all that is not done
+// in lanes.
 //
 // There are no goroutines, and nothing to close.
 package md5lanes

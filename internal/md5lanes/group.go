@@ -1,11 +1,11 @@
 package md5lanes
 
 import (
+	"crypto/md5"
 	"hash"
 	"runtime"
+	"slices"
 	"sync"
-
-	"crypto/md5"
 )
 
 // Group is the streams that are hashed together. The zero Group is ready.
@@ -56,11 +56,14 @@ func (h *Hash) Write(p []byte) (int, error) {
 		return h.md5.Write(p)
 	}
 	w := &write{h: h, p: p}
-	together := h.g.enter(w)
-	if together == nil {
-		if together = <-w.turn; together == nil {
-			return len(p), nil
-		}
+	var together []*write
+	if h.g.enter(w) {
+		// Whoever has something to hash as well, and is only waiting for a
+		// processor, comes first.
+		runtime.Gosched()
+		together = h.g.gather(w)
+	} else if together = <-w.turn; together == nil {
+		return len(p), nil
 	}
 	hashAll(together)
 	for _, other := range together[1:] {
@@ -81,17 +84,32 @@ func (g *Group) limitLocked() int {
 	return n
 }
 
-// enter says what to hash at once: w alone; or nil, and w waits for its turn.
-func (g *Group) enter(w *write) []*write {
+// enter says that w may be hashed at once; if not, it waits for its turn.
+func (g *Group) enter(w *write) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.running < g.limitLocked() {
 		g.running++
-		return []*write{w}
+		return true
 	}
 	w.turn = make(chan []*write, 1)
 	g.waiting = append(g.waiting, w)
-	return nil
+	return false
+}
+
+// gather gives w and those that wait.
+func (g *Group) gather(w *write) []*write {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.takeLocked([]*write{w})
+}
+
+// takeLocked fills together with those that wait.
+func (g *Group) takeLocked(together []*write) []*write {
+	n := min(len(g.waiting), Lanes-len(together))
+	together = append(together, g.waiting[:n]...)
+	g.waiting = slices.Delete(g.waiting, 0, n)
+	return together
 }
 
 // leave hands the place of one that hashes to those that wait.
@@ -102,8 +120,6 @@ func (g *Group) leave() {
 		g.running--
 		return
 	}
-	n := min(len(g.waiting), Lanes)
-	together := append([]*write(nil), g.waiting[:n]...)
-	g.waiting = append(g.waiting[:0], g.waiting[n:]...)
+	together := g.takeLocked(nil)
 	together[0].turn <- together
 }

@@ -92,12 +92,12 @@ func TestThoseThatWaitGoTogether(t *testing.T) {
 	for range 3 { // four streams: from now on half of the cores
 		g.New()
 	}
-	for g.enter(first) != nil {
+	for g.enter(first) {
 	}
 	var more []*write
 	for range Lanes + 1 {
 		w := &write{h: g.New()}
-		if g.enter(w) != nil {
+		if g.enter(w) {
 			t.Fatal("it did not wait")
 		}
 		more = append(more, w)

@@ -28,21 +28,6 @@ func benchBucket(b *testing.B) *oss.Bucket {
 	return bucket
 }
 
-func BenchmarkSmallPut(b *testing.B) {
-	bucket := benchBucket(b)
-	body := pattern(0, 4<<10)
-	var n atomic.Int64
-	b.SetParallelism(8)
-	b.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			if err := bucket.PutObject(fmt.Sprint("k", n.Add(1)), bytes.NewReader(body)); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "puts/s")
-}
-
 func BenchmarkUploadPart(b *testing.B) {
 	bucket := benchBucket(b)
 	body := pattern(0, 8<<20)

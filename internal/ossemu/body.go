@@ -6,11 +6,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/ossmount/ossmount/internal/crc64"
 )
@@ -18,9 +18,21 @@ import (
 // maxBody is the largest body of PutObject and UploadPart.
 const maxBody = 5 << 30
 
-// buffers are what bodies pass through. Large enough that a read passes by
-// net/http's own buffer and a write is worth its system call.
-var buffers = sync.Pool{New: func() any { b := make([]byte, 256<<10); return &b }}
+// bufferSize is large enough that a read passes by net/http's own buffer and a
+// write is worth its system call.
+const bufferSize = 256 << 10
+
+// buffers are what bodies pass through. They are hashed eight at a time, so
+// they must not begin at the same place of a page, as large allocations do:
+// all would lie in the same few lines of the cache and drive each other out.
+var buffers = sync.Pool{New: func() any {
+	const step, steps = 9 * 64, 8
+	off := step * int(bufferCount.Add(1)%steps)
+	b := make([]byte, bufferSize+step*steps)[off : off+bufferSize]
+	return &b
+}}
+
+var bufferCount atomic.Uint32
 
 func base64Of(b []byte) string { return base64.StdEncoding.EncodeToString(b) }
 
@@ -41,7 +53,10 @@ func etagMD5(etag string) ([]byte, bool) {
 
 // digest computes both sums of OSS in one pass.
 type digest struct {
-	md5 hash.Hash
+	md5 interface {
+		io.Writer
+		Sum([]byte) []byte
+	}
 	crc uint64
 	n   int64
 }
@@ -75,7 +90,9 @@ func (c *call) receive() (got content, err error) {
 			w.undo()
 		}
 	}()
-	sums := newDigest()
+	md5 := c.s.store.hashes.New()
+	defer md5.Close()
+	sums := &digest{md5: md5}
 	buffer := buffers.Get().(*[]byte)
 	defer buffers.Put(buffer)
 	for {

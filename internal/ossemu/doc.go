@@ -9,7 +9,9 @@
 // Options.Sync it survives a power cut too. A body that breaks off, or whose
 // digest is wrong, leaves nothing visible and the old object as it was.
 // Bodies are streamed: memory grows with the number of objects, never with
-// their size. CompleteMultipartUpload and CopyObject move no bytes. Keys never
+// their size. What an upload costs is mostly its sums: CRC64 is that of
+// internal/crc64, and the MD5 of bodies that come at the same time are computed
+// together (internal/md5lanes). CompleteMultipartUpload and CopyObject move no bytes. Keys never
 // become paths.
 //
 // # What is on disk

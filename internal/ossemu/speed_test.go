@@ -119,7 +119,8 @@ func median(v []float64) float64 {
 // BenchmarkUploadGiB is the speed that the server promises: the SDK uploads
 // 1 GiB with 8 routines, beside the time that MD5 and CRC64 (hash/crc64) of
 // the same bytes take on all cores: "ratio" is to be 2 at most. The rounds
-// alternate, and each figure is the median of them.
+// alternate, and each figure is the median of them. The first is not counted:
+// it is the one that finds the memory of the page cache for the first time.
 func BenchmarkUploadGiB(b *testing.B) {
 	const size, rounds = 1 << 30, 5
 	body := bytes.Repeat(pattern(1, 1<<20), size>>20)
@@ -132,15 +133,19 @@ func BenchmarkUploadGiB(b *testing.B) {
 	table := crc64.MakeTable(crc64.ECMA)
 	var sums, fast, uploads, ratios []float64
 	for b.Loop() {
-		for range rounds {
+		for round := range 1 + rounds {
 			sum := sumsOf(body, func(crc uint64, p []byte) uint64 { return crc64.Update(crc, table, p) })
-			fast = append(fast, sumsOf(body, ours.Update))
+			quick := sumsOf(body, ours.Update)
 			start := time.Now()
 			if err := bucket.UploadFile("k", file, 8<<20, oss.Routines(8)); err != nil {
 				b.Fatal(err)
 			}
 			upload := time.Since(start).Seconds()
-			sums, uploads, ratios = append(sums, sum), append(uploads, upload), append(ratios, upload/sum)
+			if round == 0 {
+				continue
+			}
+			sums, fast = append(sums, sum), append(fast, quick)
+			uploads, ratios = append(uploads, upload), append(ratios, upload/sum)
 		}
 	}
 	b.ReportMetric(median(sums), "sums-s")

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+
+	"github.com/ossmount/ossmount/internal/md5lanes"
 )
 
 // store is everything that is kept: the index of all buckets in memory, the
@@ -22,6 +24,8 @@ type store struct {
 	log  *slog.Logger
 	lock *os.File      // flock, held from Open to Close
 	next atomic.Uint64 // number of the next segment
+
+	hashes md5lanes.Group // of the bodies that come in
 
 	mu      sync.Mutex // owns all below
 	buckets map[string]*bucket
