@@ -39,7 +39,7 @@ unit: ## the tests of the rooms, without a mount
 race: ## the same under the race detector, where there are goroutines
 	CGO_ENABLED=1 $(TEST) -race -timeout=20m $(ROOMS)
 
-integration: ## the built binary, real mounts, an OSS server (needs /dev/fuse and rsync)
+integration: ## the built binary, real mounts, an OSS server (needs /dev/fuse and what .ci/run installs)
 	$(TEST) -timeout=15m ./integration
 
 bench: ## the benchmarks of the rooms
