@@ -304,14 +304,14 @@ func (o *overlay) empty(ctx context.Context, key string) (bool, error) {
 }
 
 // below lists every object beneath the directory key, deep, as OSS has it now.
-// The caller lays over what has settled since asked. More than limit are too
-// many.
-func (o *overlay) below(ctx context.Context, key string, limit int) (found map[string]object.Ref, asked *writeback.Moment, err error) {
+// The caller lays over what has settled since asked. It waits as long as pages
+// come.
+func (o *overlay) below(ctx context.Context, key string) (found map[string]object.Ref, asked *writeback.Moment, err error) {
 	asked = o.q.Moment()
 	found = map[string]object.Ref{}
 	query := object.ListQuery{Prefix: key}
 	for {
-		page, err := ask(ctx, func(ctx context.Context) (object.Page, error) { return o.fs.remote.List(ctx, query) })
+		page, err := o.page(ctx, query)
 		if err != nil {
 			asked.Done()
 			return nil, nil, err
@@ -319,13 +319,16 @@ func (o *overlay) below(ctx context.Context, key string, limit int) (found map[s
 		for _, e := range page.Entries {
 			found[e.Key] = e.Ref()
 		}
-		if len(found) > limit {
-			asked.Done()
-			return nil, nil, writeback.ErrTooBig
-		}
 		if page.Next == "" {
 			return found, asked, nil
 		}
 		query.Token = page.Next
 	}
+}
+
+// page asks for one page, and waits for it as long as a call may wait.
+func (o *overlay) page(ctx context.Context, query object.ListQuery) (object.Page, error) {
+	ctx, cancel := o.fs.patient(ctx)
+	defer cancel()
+	return ask(ctx, func(ctx context.Context) (object.Page, error) { return o.fs.remote.List(ctx, query) })
 }

@@ -12,13 +12,11 @@ import (
 	"github.com/ossmount/ossmount/writeback"
 )
 
-// maxMoved is how many names a directory may hold to be renamed in one commit.
-// Above, rename says EXDEV, and mv copies and deletes by itself.
-const maxMoved = 1000
-
-// renameNoreplace is RENAME_NOREPLACE of renameat2(2), the one flag that is
-// honoured.
-const renameNoreplace = 1
+// Flags of renameat2(2).
+const (
+	renameNoreplace = 1
+	renameExchange  = 2
+)
 
 // Rename implements rename and renameat2.
 func (n *node) Rename(ctx context.Context, name string, newParent gofs.InodeEmbedder, newName string, flags uint32) syscall.Errno {
@@ -26,13 +24,16 @@ func (n *node) Rename(ctx context.Context, name string, newParent gofs.InodeEmbe
 	switch {
 	case n.fs.o.ReadOnly:
 		return syscall.EROFS
-	case !ok || flags&^renameNoreplace != 0:
+	case !ok || flags != 0 && flags != renameNoreplace && flags != renameExchange:
 		return syscall.EINVAL
 	}
 	ctx, cancel := n.fs.patient(ctx)
 	defer cancel()
 	return n.fs.errno("rename", retried(func() error {
-		return n.fs.rename(ctx, n, name, to, newName, flags&renameNoreplace != 0)
+		if flags == renameExchange {
+			return n.fs.exchange(ctx, n, name, to, newName)
+		}
+		return n.fs.rename(ctx, n, name, to, newName, flags == renameNoreplace)
 	}))
 }
 
@@ -155,16 +156,14 @@ func (m *move) movedLocked(child, target *node) {
 }
 
 // directory moves a directory: what is beneath it is listed first, then all
-// rows are committed as one state, so that a crash leaves the old names or the
-// new ones (H1).
+// rows are committed as one state, of any size, so that a crash leaves the old
+// names or the new ones (H1, H31). The engine copies and deletes behind.
 func (m *move) directory(ctx context.Context) error {
 	f := m.f
-	for at := m.to; at != nil; at = at.parentNode() {
-		if at == m.from.childNode(m.name) {
-			return fail(syscall.EINVAL) // into itself
-		}
+	if m.to.within(m.from.childNode(m.name)) {
+		return fail(syscall.EINVAL) // into itself
 	}
-	objects, asked, err := f.overlay.below(ctx, m.src.key, maxMoved)
+	objects, asked, err := f.overlay.below(ctx, m.src.key)
 	if err != nil {
 		return err
 	}
@@ -176,14 +175,8 @@ func (m *move) directory(ctx context.Context) error {
 	if len(newKey) > maxKey {
 		return fail(syscall.ENAMETOOLONG)
 	}
-	asked.Under(oldKey, func(key string, memo writeback.Memo) {
-		if memo.Ref.IsZero() {
-			delete(objects, key)
-		} else {
-			objects[key] = memo.Ref
-		}
-	})
-	_, err = f.q.Change(func(c *writeback.Change) error {
+	settledOver(objects, asked, oldKey)
+	_, err = f.q.Batch(func(c *writeback.Change) error {
 		if err := m.keepLast(c); err != nil {
 			return err
 		}
@@ -204,10 +197,28 @@ func (f *FS) unfresh(n *node) {
 	delete(f.fresh, n)
 }
 
-func (n *node) parentNode() *node {
+// within reports whether n lies in the directory top, or is it.
+func (n *node) within(top *node) bool {
 	n.fs.tree.RLock()
 	defer n.fs.tree.RUnlock()
-	return n.parent
+	for at := n; at != nil; at = at.parent {
+		if at == top {
+			return true
+		}
+	}
+	return false
+}
+
+// settledOver lays what rows have become since a deep listing was asked for
+// over it (R9).
+func settledOver(objects map[string]object.Ref, asked *writeback.Moment, key string) {
+	asked.Under(key, func(key string, memo writeback.Memo) {
+		if memo.Ref.IsZero() {
+			delete(objects, key)
+		} else {
+			objects[key] = memo.Ref
+		}
+	})
 }
 
 // moveTree moves every row and every object from beneath oldKey. A file that

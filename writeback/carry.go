@@ -354,8 +354,15 @@ func (q *Queue) hasSettled(t *transfer, ref object.Ref, seq uint64, s settled) {
 	for _, n := range s.dropped {
 		q.unneeded = append(q.unneeded, unneeded{n, seq})
 	}
-	if !t.row.Base.IsZero() && t.row.Base.Key == t.row.Key {
-		q.succeedLocked(t.row.Base, ref)
+	switch base := t.row.Base; {
+	case base.IsZero():
+	case base.Key == t.row.Key:
+		q.succeedLocked(base, ref)
+	default: // its copy has just shown that OSS holds it
+		if len(q.confirmed) > 100_000 {
+			clear(q.confirmed) // OSS is asked, then
+		}
+		q.confirmed[base.Key] = base
 	}
 }
 

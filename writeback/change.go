@@ -25,6 +25,7 @@ const damagedPrefix = "damaged: "
 type Change struct {
 	q       *Queue
 	tx      *journal.Tx
+	batch   bool     // of any size; witnesses are not rewritten (H7)
 	touched []string // keys whose rows it changes
 	freed   []string // keys that may have waited for a hole of such a row
 	dropped []uint64 // contents that such a row named
@@ -33,8 +34,17 @@ type Change struct {
 // Change commits what f changes as one state and returns its sequence. f runs
 // under the journal's lock and must not wait.
 func (q *Queue) Change(f func(c *Change) error) (seq uint64, err error) {
-	c := &Change{q: q}
-	seq, err = q.j.Update(func(tx *journal.Tx) error {
+	return q.change(&Change{q: q}, q.j.Update, f)
+}
+
+// Batch is Change without a limit of size, such as the rename of a directory.
+// Other changes wait while it runs.
+func (q *Queue) Batch(f func(c *Change) error) (seq uint64, err error) {
+	return q.change(&Change{q: q, batch: true}, q.j.Batch, f)
+}
+
+func (q *Queue) change(c *Change, update func(f func(tx *journal.Tx) error) (uint64, error), f func(c *Change) error) (seq uint64, err error) {
+	seq, err = update(func(tx *journal.Tx) error {
 		c.tx, c.touched, c.freed, c.dropped = tx, nil, nil, nil
 		return f(c)
 	})
@@ -82,7 +92,7 @@ func (c *Change) Put(r *Row) error {
 	if err := c.set(r); err != nil {
 		return err
 	}
-	if r.Content != 0 {
+	if r.Content != 0 && !c.batch {
 		c.tx.BeforeCommit(func() error { return c.q.witness(r, cache.StateClosed) })
 	}
 	return nil
@@ -101,37 +111,83 @@ func (c *Change) Delete(key string, expected object.Ref, known bool) error {
 		Closed: time.Now().UnixNano()})
 }
 
-// Move gives what from holds the name to. clean stands for what from holds if
-// no row says it: a Put with a hole over the version there, or with a content
-// that was never committed (its Expected and Known then tell of from).
-// expected and known say what OSS holds under to, as for Put.
+// Take returns what key holds, as a Put that can be given another name, and
+// what OSS holds under key. clean stands for what it holds if no row says it: a
+// Put with a hole over the version there, or with a content that was never
+// committed (its Expected and Known then tell of key). ErrNoRow: it holds
+// nothing.
+func (c *Change) Take(key string, clean *Row) (r *Row, was object.Ref, known bool, err error) {
+	old, err := c.tx.Row(key)
+	if err != nil {
+		return nil, was, false, err
+	}
+	r = &Row{}
+	switch {
+	case old != nil && old.Kind == journal.Put && (clean == nil || clean.Content == 0):
+		*r = *old
+		keepVouched(r)
+		was, known = old.Expected, old.Known
+	case clean != nil && clean.Content != 0: // bytes that no row has named yet
+		*r = *clean
+		was, known = clean.Expected, clean.Known
+	case old != nil || clean == nil:
+		return nil, was, false, ErrNoRow
+	default:
+		*r = *clean
+		was, known = clean.Base, true
+		if err := c.remember(r); err != nil {
+			return nil, was, false, err
+		}
+	}
+	keepParked(r)
+	return r, was, known, nil
+}
+
+// remember takes over what is known of the base of r, if nothing was asked
+// about it yet.
+func (c *Change) remember(r *Row) error {
+	if !r.Unlearnt {
+		return nil
+	}
+	a, err := c.tx.Attrs(r.Base.Key)
+	if err != nil || a == nil || !a.Ref.Same(r.Base) {
+		return err
+	}
+	learnt(r, object.Info{Ref: a.Ref, LastModified: a.LastModified, Meta: a.Meta, Headers: a.Headers})
+	return nil
+}
+
+// Move gives what from holds the name to; clean is as for Take. expected and
+// known say what OSS holds under to, as for Put.
 func (c *Change) Move(from, to string, clean *Row, expected object.Ref, known bool) error {
-	old, err := c.tx.Row(from)
+	next, was, wasKnown, err := c.Take(from, clean)
 	if err != nil {
 		return err
 	}
-	var next Row
-	gone, goneKnown := object.Ref{}, true
-	switch {
-	case old != nil && old.Kind == journal.Put && (clean == nil || clean.Content == 0):
-		next = *old
-		keepVouched(&next)
-		gone, goneKnown = old.Expected, old.Known
-	case clean != nil && clean.Content != 0: // bytes that no row has named yet
-		next = *clean
-		gone, goneKnown = clean.Expected, clean.Known
-	case old != nil || clean == nil:
-		return ErrNoRow
-	default:
-		next = *clean
-		gone = clean.Base
-	}
 	next.Key, next.Expected, next.Known = to, expected, known
-	keepParked(&next)
-	if err := c.Put(&next); err != nil {
+	if err := c.Put(next); err != nil {
 		return err
 	}
-	return c.Delete(from, gone, goneKnown)
+	return c.Delete(from, was, wasKnown)
+}
+
+// Swap gives each of two names what the other holds; the clean rows are as for
+// Take.
+func (c *Change) Swap(a, b string, cleanA, cleanB *Row) error {
+	ra, wasA, knownA, err := c.Take(a, cleanA)
+	if err != nil {
+		return err
+	}
+	rb, wasB, knownB, err := c.Take(b, cleanB)
+	if err != nil {
+		return err
+	}
+	ra.Key, ra.Expected, ra.Known = b, wasB, knownB
+	rb.Key, rb.Expected, rb.Known = a, wasA, knownA
+	if err := c.Put(ra); err != nil {
+		return err
+	}
+	return c.Put(rb)
 }
 
 // SetAttr gives key new attributes. clean stands for what key holds if it has

@@ -312,7 +312,7 @@ func (b *deletion) spare() error {
 	}
 	var ask []*transfer
 	for _, t := range b.live() {
-		if t.row.Known && !t.row.Expected.IsZero() {
+		if t.row.Known && !t.row.Expected.IsZero() && !b.q.isConfirmed(t.row.Expected) {
 			ask = append(ask, t)
 		}
 	}
@@ -335,6 +335,16 @@ func (b *deletion) spare() error {
 		ask = ask[n:]
 	}
 	return nil
+}
+
+// isConfirmed reports that a copy of ours has just been made from ref, and
+// forgets it.
+func (q *Queue) isConfirmed(ref object.Ref) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	at, ok := q.confirmed[ref.Key]
+	delete(q.confirmed, ref.Key)
+	return ok && at.Same(ref)
 }
 
 // spareOn compares the first of ask with a page of a listing, and returns of

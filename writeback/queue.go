@@ -148,6 +148,7 @@ type Queue struct {
 	readers    map[uint64]map[*transfer]struct{} // transfers that read a content
 	holds      map[string]map[*Hold]struct{}     // open handles that read a version through holes
 	successors map[object.Ref]object.Ref         // versions that we replaced by one with the same bytes
+	confirmed  map[string]object.Ref             // versions that a copy of ours has just found in place
 	reconciled map[string]bool                   // uploads whose parts are known for sure
 	unneeded   []unneeded
 	changed    chan struct{} // closed and replaced when a row has gone or come to rest
@@ -185,6 +186,7 @@ func Open(ctx context.Context, o Options) (*Queue, error) {
 		readers:    map[uint64]map[*transfer]struct{}{},
 		holds:      map[string]map[*Hold]struct{}{},
 		successors: map[object.Ref]object.Ref{},
+		confirmed:  map[string]object.Ref{},
 		reconciled: map[string]bool{},
 		changed:    make(chan struct{}),
 	}
