@@ -48,7 +48,7 @@ bench: ## the benchmarks of the rooms
 fuzz: ## each fuzz target for FUZZ_TIME (30s)
 	@grep -rH '^func Fuzz' --include='*_test.go' . | sed 's|/[^/:]*:func \([A-Za-z0-9_]*\).*| \1|' | while read -r dir name; do \
 		echo "$(GO) test $$dir -fuzz=$$name"; \
-		$(GO) test "$$dir" -run='^$$' -fuzz="^$$name$$" -fuzztime=$(FUZZ_TIME) || exit 1; done
+		$(GO) test "$$dir" -run='^$$' -fuzz="^$$name$$" -fuzztime=$(FUZZ_TIME) -fuzzminimizetime=10x || exit 1; done
 
 cover: ## how much of each package its tests and those of the others reach
 	@mkdir -p bin

@@ -256,7 +256,30 @@ func FuzzFold(f *testing.F) {
 
 func FuzzDeleteXML(f *testing.F) {
 	f.Add([]byte("<Delete><Quiet>true</Quiet><Object><Key>a&#x01;&amp;</Key></Object></Delete>"))
-	f.Fuzz(func(t *testing.T, body []byte) { readDelete(body) })
+	f.Fuzz(func(t *testing.T, body []byte) {
+		first, err := readDelete(body)
+		if err != nil {
+			return
+		}
+		// The keys, written out in the plainest form, are the same keys.
+		var b strings.Builder
+		for _, key := range first.keys {
+			b.WriteString("<Object><Key>")
+			for _, r := range strings.ToValidUTF8(key, "?") {
+				fmt.Fprintf(&b, "&#%d;", r)
+			}
+			b.WriteString("</Key></Object>")
+		}
+		second, err := readDelete([]byte("<Delete>" + b.String() + "</Delete>"))
+		if err != nil || len(first.keys) != len(second.keys) {
+			t.Fatalf("%q %v: %q, and then %q", body, err, first.keys, second.keys)
+		}
+		for i, key := range first.keys {
+			if second.keys[i] != strings.ToValidUTF8(key, "?") {
+				t.Errorf("%q, and then %q", key, second.keys[i])
+			}
+		}
+	})
 }
 
 func TestDeleteXML(t *testing.T) {
