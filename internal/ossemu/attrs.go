@@ -16,6 +16,8 @@ const (
 
 	kindNormal    = "Normal"
 	kindMultipart = "Multipart"
+	kindAppend    = "Appendable"
+	kindSymlink   = "Symlink"
 
 	metaPrefix = "x-oss-meta-"
 	maxMeta    = 8 << 10
@@ -49,8 +51,8 @@ func (c *call) readAttrs(bucketClass string) (attrs, error) {
 	if a.acl, err = objectACL(h); err != nil {
 		return a, err
 	}
-	if v := h.Get("x-oss-server-side-encryption"); v != "" && !slices.Contains(encryptions, v) {
-		return a, refuse(400, "InvalidEncryptionAlgorithmError", "The encryption request you specified is not valid. Supported value: AES256/KMS/SM4.", "")
+	if err := checkEncryption(h); err != nil {
+		return a, err
 	}
 	for _, name := range contentHeaders {
 		if v := h.Get(name); v != "" {
@@ -65,6 +67,42 @@ func (c *call) readAttrs(bucketClass string) (attrs, error) {
 	}
 	a.tags, err = headerTags(h)
 	return a, err
+}
+
+// checkEncryption refuses algorithms that OSS does not know, and what only goes
+// with KMS where KMS was not asked for.
+func checkEncryption(h http.Header) error {
+	algorithm := h.Get("x-oss-server-side-encryption")
+	if algorithm != "" && !slices.Contains(encryptions, algorithm) {
+		return refuse(400, "InvalidEncryptionAlgorithmError", "The encryption request you specified is not valid. Supported value: AES256/KMS/SM4.", "")
+	}
+	if algorithm != "KMS" {
+		for _, name := range []string{"x-oss-server-side-encryption-key-id", "x-oss-server-side-data-encryption"} {
+			if v := h.Get(name); v != "" {
+				return invalidArgument(name, v, "The header is valid only with x-oss-server-side-encryption: KMS.")
+			}
+		}
+	}
+	if v := h.Get("x-oss-server-side-data-encryption"); v != "" && v != "SM4" {
+		return refuse(400, "InvalidEncryptionAlgorithmError", "The data encryption algorithm you specified is not valid. Supported value: SM4.", "")
+	}
+	return nil
+}
+
+// checkTrafficLimit checks the speed in bit/s that a request sets for itself.
+func (c *call) checkTrafficLimit() error {
+	const name, least, most = "x-oss-traffic-limit", 245760, 838860800
+	v := c.r.Header.Get(name)
+	if v == "" {
+		v = c.query.get(name)
+	}
+	if v == "" {
+		return nil
+	}
+	if n, ok := digits(v); !ok || n < least || n > most {
+		return invalidArgument(name, v, "The traffic limit must be an integer between 245760 and 838860800.")
+	}
+	return nil
 }
 
 func encryptionOf(h http.Header) []pair {

@@ -19,7 +19,10 @@ func (c *call) region() string {
 // location is the region as OSS names it in answers.
 func (c *call) location() string { return "oss-" + c.region() }
 
-const maxBuckets = 100
+const (
+	maxBuckets    = 100
+	redundancyLRS = "LRS" // the bucket's data is in one zone; ZRS: in several
+)
 
 type createBucket struct {
 	StorageClass       string
@@ -46,13 +49,19 @@ func (c *call) putBucket() (*answer, error) {
 		if v.StorageClass != "" {
 			info.class = v.StorageClass
 		}
+		if info.copies = v.DataRedundancyType; info.copies == redundancyLRS {
+			info.copies = ""
+		}
+		if info.copies != "" && info.copies != "ZRS" {
+			return nil, invalidArgument("DataRedundancyType", info.copies, "The data redundancy type you specified is invalid.")
+		}
 		if !slices.Contains(storageClasses, info.class) {
 			return nil, invalidArgument("StorageClass", info.class, "The storage class you specified is invalid.")
 		}
 	}
 	err := c.s.store.change(func() (record, error) {
 		if b := c.s.store.buckets[c.bucket]; b != nil {
-			if b.class != info.class {
+			if b.class != info.class || b.copies != info.copies {
 				return record{}, refuse(409, "BucketAlreadyExists", "The requested bucket name is not available. The bucket namespace is shared by all users of the system. Please select a different name and try again.", "0015-00000104", pair{"BucketName", c.bucket})
 			}
 			info.created = b.created

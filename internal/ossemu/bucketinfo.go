@@ -1,6 +1,7 @@
 package ossemu
 
 import (
+	"cmp"
 	"encoding/xml"
 )
 
@@ -83,7 +84,7 @@ func (c *call) getBucketInfo() (*answer, error) {
 	r.Bucket.AccessMonitor, r.Bucket.TransferAcceleration, r.Bucket.CrossRegionReplication = "Disabled", "Disabled", "Disabled"
 	r.Bucket.CreationDate = xmlSeconds(info.created)
 	r.Bucket.ExtranetEndpoint, r.Bucket.IntranetEndpoint = c.r.Host, c.r.Host
-	r.Bucket.Location, r.Bucket.StorageClass, r.Bucket.DataRedundancyType = c.location(), info.class, "LRS"
+	r.Bucket.Location, r.Bucket.StorageClass, r.Bucket.DataRedundancyType = c.location(), info.class, cmp.Or(info.copies, redundancyLRS)
 	r.Bucket.Name, r.Bucket.Owner, r.Bucket.Grant, r.Bucket.SSEAlgorithm = info.name, *theOwner, info.acl, "None"
 	return &answer{status: 200, xml: r}, nil
 }

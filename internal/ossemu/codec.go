@@ -75,6 +75,9 @@ func (d *decoder) int() int64 {
 	return v
 }
 
+// more reports whether the record goes on: with a field of a later format.
+func (d *decoder) more() bool { return len(d.b) > 0 }
+
 func (d *decoder) bytes() []byte {
 	n := d.uint()
 	if n > uint64(len(d.b)) {

@@ -41,10 +41,13 @@ func (c *call) sourceLocked(bucket, key string, names conditions) (*object, erro
 	if err := checkConditions(c.r.Header, names, src); err != nil {
 		return nil, err
 	}
-	if needsRestore(src.class) {
-		return nil, errArchived
+	if err := c.mayReadLocked(c.s.store.buckets[bucket], src); err != nil {
+		return nil, err
 	}
-	return src, nil
+	if src.kind == kindAppend {
+		return nil, errNoCopy
+	}
+	return src, src.readable(c.now())
 }
 
 // copyObject makes an object of the segments of another: no byte is moved.
@@ -80,6 +83,9 @@ func (c *call) copyObject() (*answer, error) {
 		}
 		o = *src
 		o.key, o.modified, o.attrs = c.key, c.now(), asked
+		if o.kind != kindSymlink { // a link is copied as a link, a restored object as one that never was
+			o.special = nil
+		}
 		if !replaceMeta {
 			o.meta, o.headers = src.meta, append(contentOf(src.headers), encryptionOf(c.r.Header)...)
 		}
@@ -166,6 +172,9 @@ func (c *call) openCopy(id uploadKey, bucket, key string) (src *object, r *segme
 		}
 		if src, err = c.sourceLocked(bucket, key, partCopyConditions); err != nil {
 			return err
+		}
+		if src.kind == kindSymlink {
+			return errLinkToLink
 		}
 		off, length := int64(0), src.size
 		if header := c.r.Header.Get("x-oss-copy-source-range"); header != "" {

@@ -56,6 +56,11 @@ var (
 	errDigest      = refuse(400, "InvalidDigest", "The Content-MD5 you specified was invalid.", "")
 	errExists      = refuse(409, "FileAlreadyExists", "The object you specified already exists and can not be overwritten.", "0026-00000067")
 	errNotModified = refuse(304, "NotModified", "Not Modified", "")
+	errFixed       = refuse(409, "ObjectNotAppendable", "The object is not appendable.", "")
+	errNoCopy      = refuse(400, "OperationNotSupported", "An appendable object can not be copied.", "")
+	errNoRestore   = refuse(400, "OperationNotSupported", "The operation is not supported for this resource", "")
+	errRestoring   = refuse(409, "RestoreAlreadyInProgress", "The restore operation is in progress.", "")
+	errLinkToLink  = refuse(400, "InvalidTargetType", "The target of a symbolic link must not be a symbolic link.", "0026-00000011")
 	errArchived    = refuse(403, "InvalidObjectState", "The operation is not valid for the object's state", "")
 	errPartOrder   = refuse(400, "InvalidPartOrder", "The list of parts was not in ascending order. Parts list must specified in order by part number.", "")
 )
@@ -70,6 +75,10 @@ func noSuchKey(key string) *apiError {
 
 func noSuchUpload(id string) *apiError {
 	return refuse(404, "NoSuchUpload", "The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted or completed.", "0042-00000311", pair{"UploadId", id})
+}
+
+func missingArgument(name, ec string) *apiError {
+	return refuse(400, "MissingArgument", "Missing Some Required Arguments.", ec, pair{"ArgumentName", name})
 }
 
 func preconditionFailed(condition string) *apiError {

@@ -14,21 +14,22 @@ var responseOverrides = []string{"Content-Type", "Content-Language", "Expires", 
 func (c *call) getObject() (*answer, error) {
 	out := &answer{status: 200}
 	err := c.s.store.view(func() error {
-		o, err := c.s.store.objectLocked(c.bucket, c.key)
+		named, bytes, err := c.readableLocked()
 		if err != nil {
 			return err
 		}
+		o := through(named, bytes)
 		if err := checkConditions(c.r.Header, readConditions, o); err != nil {
 			return err
 		}
-		if needsRestore(o.class) {
-			return errArchived
+		if err := bytes.readable(c.now()); err != nil {
+			return err
 		}
 		r, err := chooseRange(c.r.Header, o.size)
 		if err != nil {
 			return err
 		}
-		setObjectHeaders(out, o)
+		c.setObjectHeaders(out, o, bytes.kind)
 		if r.partial {
 			out.status = http.StatusPartialContent
 			out.set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", r.off, r.off+r.length-1, o.size))
@@ -48,18 +49,21 @@ func (c *call) getObject() (*answer, error) {
 	return out, nil
 }
 
-func needsRestore(class string) bool { return strings.HasSuffix(class, "Archive") }
-
 func (c *call) headObject() (*answer, error) {
-	o, err := c.object()
+	var named, bytes *object
+	err := c.s.store.view(func() (err error) {
+		named, bytes, err = c.readableLocked()
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
+	o := through(named, bytes)
 	if err := checkConditions(c.r.Header, readConditions, o); err != nil {
 		return nil, err
 	}
 	out := &answer{status: 200, length: o.size}
-	setObjectHeaders(out, o)
+	c.setObjectHeaders(out, o, bytes.kind)
 	return out, nil
 }
 
@@ -89,7 +93,9 @@ func (c *call) object() (o *object, err error) {
 
 func httpSeconds(unix int64) string { return time.Unix(unix, 0).UTC().Format(http.TimeFormat) }
 
-func setObjectHeaders(out *answer, o *object) {
+// setObjectHeaders sets what GET and HEAD say of o. bytesKind is the type of
+// the object that has the bytes, another than o's where o is a link to it.
+func (c *call) setObjectHeaders(out *answer, o *object, bytesKind string) {
 	for _, p := range o.headers {
 		out.set(p.name, p.value)
 	}
@@ -102,7 +108,16 @@ func setObjectHeaders(out *answer, o *object) {
 	out.set("x-oss-object-type", o.kind)
 	out.set("x-oss-storage-class", o.class)
 	setCRC(out, o.crc)
-	if sum, ok := etagMD5(o.etag); ok && o.kind == kindNormal {
+	if o.kind == kindSymlink {
+		out.set("x-oss-symlink-target-type", bytesKind)
+	}
+	if o.kind == kindAppend {
+		out.set("x-oss-next-append-position", strconv.FormatInt(o.size, 10))
+	}
+	if v := o.restoreInfo(c.now()); v != "" {
+		out.set("x-oss-restore", v)
+	}
+	if sum, ok := etagMD5(o.etag); ok && bytesKind == kindNormal {
 		out.set("Content-MD5", base64Of(sum))
 	}
 	if len(o.tags) > 0 {

@@ -111,10 +111,15 @@ func dump(st *store) string {
 		bk := st.buckets[name]
 		fmt.Fprintf(&b, "%+v parts %d bytes %d objects %d uploads %d\n", bk.bucketInfo, bk.parts, bk.bytes, bk.objects.size, bk.uploads.size)
 		for n := bk.objects.first(); n != nil; n = n.following() {
-			fmt.Fprintf(&b, "%+v\n", *n.value)
+			o := *n.value
+			if s := o.special; s != nil { // a pointer says nothing
+				fmt.Fprintf(&b, "%+v ", *s)
+			}
+			o.special = nil
+			fmt.Fprintf(&b, "%+v\n", o)
 		}
 		for n := bk.uploads.first(); n != nil; n = n.following() {
-			fmt.Fprintf(&b, "%+v %d %+v\n", n.value.uploadKey, n.value.started, n.value.attrs)
+			fmt.Fprintf(&b, "%+v %d %v %+v\n", n.value.uploadKey, n.value.started, n.value.sequential, n.value.attrs)
 			for i := 1; i <= maxParts; i++ {
 				if p := n.value.parts[i]; p != nil {
 					fmt.Fprintf(&b, "  %+v\n", *p)

@@ -31,6 +31,7 @@ type listed struct {
 	Type         string
 	Size         int64
 	StorageClass string
+	RestoreInfo  string `xml:"RestoreInfo,omitempty"`
 	Owner        *owner `xml:"Owner"`
 }
 
@@ -108,7 +109,7 @@ func (c *call) result(l listing, p page[*object], withOwner bool) listResult {
 	for _, o := range p.values {
 		entry := listed{
 			Key: encode(o.key), LastModified: xmlSeconds(o.modified), ETag: quote(o.etag),
-			Type: o.kind, Size: o.size, StorageClass: o.class,
+			Type: o.kind, Size: o.size, StorageClass: o.class, RestoreInfo: o.restoreInfo(c.now()),
 		}
 		if withOwner {
 			entry.Owner = theOwner

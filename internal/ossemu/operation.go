@@ -27,6 +27,7 @@ var operations []operation
 
 func init() {
 	operations = []operation{
+		{"", onService, "", unsupported, "", (*call).notImplemented},
 		{"ListBuckets", onService, "GET", nil, "", (*call).listBuckets},
 
 		{"GetBucketInfo", onBucket, "GET", []string{"bucketInfo"}, "", (*call).getBucketInfo},
@@ -55,6 +56,10 @@ func init() {
 		{"GetObjectTagging", onObject, "GET", []string{"tagging"}, "", (*call).getTagging},
 		{"PutObjectTagging", onObject, "PUT", []string{"tagging"}, "", (*call).putTagging},
 		{"DeleteObjectTagging", onObject, "DELETE", []string{"tagging"}, "", (*call).deleteTagging},
+		{"AppendObject", onObject, "POST", []string{"append"}, "", (*call).appendObject},
+		{"PutSymlink", onObject, "PUT", []string{"symlink"}, "", (*call).putSymlink},
+		{"GetSymlink", onObject, "GET", []string{"symlink"}, "", (*call).getSymlink},
+		{"RestoreObject", onObject, "POST", []string{"restore"}, "", (*call).restoreObject},
 		{"GetObjectMeta", onObject, "HEAD", []string{"objectMeta"}, "", (*call).getObjectMeta},
 		{"GetObjectMeta", onObject, "GET", []string{"objectMeta"}, "", (*call).getObjectMeta},
 		{"", onObject, "", unsupported, "", (*call).notImplemented},
@@ -74,6 +79,7 @@ var unsupported = []string{
 	"replicationLocation", "cname", "qos", "qosInfo", "policy", "encryption", "requestPayment", "inventory",
 	"worm", "wormId", "wormExtend", "transferAcceleration", "metaQuery", "resourceGroup", "rtc", "asyncFetch",
 	"accessMonitor", "style", "live", "vod", "status", "comp", "udf", "callback", "versioning", "stat", "bucketInfo",
+	"regions", "cloudboxes", "select",
 }
 
 var unknownOperation = operation{name: "Unknown", run: func(c *call) (*answer, error) {

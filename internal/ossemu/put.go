@@ -10,8 +10,12 @@ import (
 func (c *call) now() int64 { return c.s.o.Now().Unix() }
 
 func (c *call) putObject() (*answer, error) {
-	if c.r.Header.Get("If-Modified-Since") != "" {
-		return nil, notImplemented("If-Modified-Since")
+	// OSS has no conditional write but x-oss-forbid-overwrite. It says so
+	// rather than write without looking.
+	for _, name := range []string{"If-Modified-Since", "If-Unmodified-Since", "If-Match", "If-None-Match"} {
+		if c.r.Header.Get(name) != "" {
+			return nil, notImplemented(name)
+		}
 	}
 	class, err := c.mayPut()
 	if err != nil {
@@ -116,7 +120,7 @@ const (
 
 func (c *call) deleteObjects() (*answer, error) {
 	if c.r.Header.Get("Content-MD5") == "" {
-		return nil, refuse(400, "MissingArgument", "Missing Some Required Arguments.", "", pair{"ArgumentName", "Content-MD5"})
+		return nil, missingArgument("Content-MD5", "")
 	}
 	if c.r.ContentLength < 0 {
 		return nil, errNoLength

@@ -32,6 +32,14 @@ type object struct {
 	modified int64 // Unix seconds: OSS has no finer resolution
 	attrs
 	segments []segment
+	special  *special // nil for most
+}
+
+// special is what few objects have; like the object it is replaced, not changed.
+type special struct {
+	target  string // of a symlink
+	ready   int64  // archived: when the copy that was asked for is there, Unix seconds; 0: none was
+	expires int64  // and when it goes away
 }
 
 // part is one part of an open upload; like an object it is replaced, not changed.
@@ -52,7 +60,8 @@ type upload struct {
 	uploadKey
 	started int64
 	attrs
-	parts map[int]*part // owned by store.mu
+	sequential bool          // parts come in order, and the object gets an MD5
+	parts      map[int]*part // owned by store.mu
 }
 
 // bucketInfo is what PutBucket sets.
@@ -61,6 +70,7 @@ type bucketInfo struct {
 	created int64
 	class   string
 	acl     string
+	copies  string // DataRedundancyType; empty is LRS
 }
 
 type recordKind byte
@@ -77,12 +87,18 @@ const (
 	recComplete                       // upload ended, object put
 )
 
-const formatVersion = 1
+// formatVersion counts the forms of the records. Version 2 has symlinks,
+// restored objects, sequential uploads and redundancy types: fields at the end
+// of their records, there only when they say something, so that a log of
+// version 1 reads as one of version 2. Open writes it anew, for the sake of
+// older servers, which would not know what to make of such fields.
+const formatVersion = 2
 
 // record is one change. Which fields count is said by kind.
 type record struct {
 	kind   recordKind
 	next   uint64     // recHead
+	format uint64     // recHead, as it was read
 	bucket string     // all but recHead, recBucket
 	info   bucketInfo // recBucket
 	keys   []string   // recDelete
@@ -104,6 +120,9 @@ func (r record) encode(b []byte) []byte {
 		e.int(r.info.created)
 		e.str(r.info.class)
 		e.str(r.info.acl)
+		if r.info.copies != "" {
+			e.str(r.info.copies)
+		}
 		return e.b
 	}
 	e.str(r.bucket)
@@ -119,6 +138,9 @@ func (r record) encode(b []byte) []byte {
 		e.id(r.upload.uploadKey)
 		e.int(r.upload.started)
 		e.attrs(r.upload.attrs)
+		if r.upload.sequential {
+			e.uint(1)
+		}
 	case recPart:
 		e.id(r.id)
 		e.part(r.part)
@@ -145,6 +167,11 @@ func (e *encoder) object(o *object) {
 	e.int(o.modified)
 	e.attrs(o.attrs)
 	e.segments(o.segments)
+	if s := o.special; s != nil {
+		e.str(s.target)
+		e.int(s.ready)
+		e.int(s.expires)
+	}
 }
 
 func (e *encoder) part(p *part) {
@@ -164,12 +191,15 @@ func decodeRecord(b []byte, common map[string]string) (record, error) {
 	r, d := record{kind: recordKind(b[0])}, decoder{b: b[1:], common: common}
 	switch r.kind {
 	case recHead:
-		if v := d.uint(); v != formatVersion {
-			return record{}, fmt.Errorf("log has format %d, this server reads %d", v, formatVersion)
+		if r.format = d.uint(); r.format < 1 || r.format > formatVersion {
+			return record{}, fmt.Errorf("log has format %d, this server reads up to %d", r.format, formatVersion)
 		}
 		r.next = d.uint()
 	case recBucket:
 		r.info = bucketInfo{name: d.str(), created: d.int(), class: d.name(), acl: d.name()}
+		if d.more() {
+			r.info.copies = d.name()
+		}
 	case recNoBucket:
 		r.bucket = d.name()
 	case recPut:
@@ -183,6 +213,7 @@ func decodeRecord(b []byte, common map[string]string) (record, error) {
 	case recUpload:
 		r.bucket = d.name()
 		r.upload = &upload{uploadKey: d.id(), started: d.int(), attrs: d.attrs(), parts: map[int]*part{}}
+		r.upload.sequential = d.more() && d.uint() == 1
 	case recPart:
 		r.bucket, r.id, r.part = d.name(), d.id(), d.part()
 	case recAbort:
@@ -201,10 +232,14 @@ func decodeRecord(b []byte, common map[string]string) (record, error) {
 func (d *decoder) id() uploadKey { return uploadKey{key: d.str(), id: d.str()} }
 
 func (d *decoder) object() *object {
-	return &object{
+	o := &object{
 		key: d.str(), kind: d.name(), size: d.int(), etag: d.str(), crc: d.uint(),
 		modified: d.int(), attrs: d.attrs(), segments: d.segments(),
 	}
+	if d.more() {
+		o.special = &special{target: d.str(), ready: d.int(), expires: d.int()}
+	}
+	return o
 }
 
 func (d *decoder) part() *part {

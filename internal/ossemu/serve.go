@@ -23,6 +23,9 @@ type call struct {
 	id     string // x-oss-request-id
 	start  time.Time
 	body   *meteredBody
+
+	unsigned    bool // made by nobody we know, on something public
+	secondLevel bool // path style where the host is one of Options.Domains
 }
 
 // answer is what an operation wants to say. It is a value and not calls of a
@@ -61,7 +64,7 @@ func (s *Server) newCall(r *http.Request) *call {
 	rand.Read(id[:])
 	c := &call{s: s, r: r, start: time.Now(), id: strings.ToUpper(hex.EncodeToString(id[:])), query: parseQuery(r.URL.RawQuery)}
 	c.body = &meteredBody{c: c, r: r.Body}
-	c.bucket, c.key, _ = strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	c.address()
 	c.op = findOperation(c)
 	return c
 }
@@ -74,13 +77,11 @@ func (c *call) run() (*answer, error) {
 	if err := c.authorise(); err != nil {
 		return nil, err
 	}
-	if c.bucket != "" && !validBucket(c.bucket) {
-		return nil, invalidBucketName(c.bucket)
+	if err := c.checkAddress(); err != nil {
+		return nil, err
 	}
-	if c.key != "" {
-		if err := checkKey(c.key); err != nil {
-			return nil, err
-		}
+	if err := c.checkTrafficLimit(); err != nil {
+		return nil, err
 	}
 	return c.op.run(c)
 }

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -16,6 +18,17 @@ type Options struct {
 	// Keys are the access key IDs it believes and their secrets. Empty: every
 	// signed request is refused with InvalidAccessKeyId.
 	Keys map[string]string
+	// Tokens are temporary keys that are believed until they expire.
+	Tokens []Token
+	// Domains are the names below which a bucket is the first label of the
+	// host (bucket.oss.test). On them path style is refused, as OSS refuses it;
+	// on any other host path style is all there is.
+	Domains []string
+	// CNames are hosts that stand for one bucket each: host to bucket.
+	CNames map[string]string
+	// RestoreTime is how long it takes to restore an archived object; default
+	// one minute, as for class Archive. The colder classes of OSS take hours.
+	RestoreTime time.Duration
 	// Region is the region that V4 signatures must name; empty accepts any.
 	Region string
 	// Latency is waited once per request, before the first byte of the answer.
@@ -40,7 +53,14 @@ func (o Options) withDefaults() Options {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	o.Keys = maps.Clone(o.Keys)
+	if o.RestoreTime == 0 {
+		o.RestoreTime = time.Minute
+	}
+	o.Keys, o.CNames = maps.Clone(o.Keys), maps.Clone(o.CNames)
+	o.Tokens, o.Domains = slices.Clone(o.Tokens), slices.Clone(o.Domains)
+	for i, name := range o.Domains {
+		o.Domains[i] = strings.ToLower(name)
+	}
 	return o
 }
 

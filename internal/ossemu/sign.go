@@ -19,36 +19,43 @@ type signature struct {
 	signed    time.Time
 	expires   time.Time // of a URL; zero for a header
 	scope     [4]string // V4: day, region, product, terminator
-	addition  []string  // V4: additional headers, as the client named them
-	version4  bool
-	parameter bool // it came in the URL
+	addition  []string  // V2, V4: additional headers, as the client named them
+	token     string    // security token of a URL; that of a header is in the header
+	version   int       // 1, 2 or 4
+	parameter bool      // it came in the URL
 }
 
-// authorise checks that the request is signed by a key we know. It reads
-// nothing of the body.
+// authorise checks that the request is signed by a key we know, or may be made
+// by anybody. It reads nothing of the body.
 func (c *call) authorise() error {
+	if !c.signed() {
+		return c.anonymous()
+	}
 	sig, err := c.readSignature()
 	if err != nil {
 		return err
 	}
-	secret, known := c.s.o.Keys[sig.access]
-	if !known || sig.access == "" {
-		return refuse(403, "InvalidAccessKeyId", "The OSS Access Key Id you provided does not exist in our records.", "0002-00000902",
-			pair{"OSSAccessKeyId", sig.access})
+	secret, err := c.secretOf(sig)
+	if err != nil {
+		return err
 	}
 	if err := c.checkTime(sig); err != nil {
 		return err
 	}
-	if sig.version4 {
-		if err := c.checkScope(sig); err != nil {
-			return err
-		}
-		request := canonicalV4(c, sig)
-		text := stringToSignV4(sig, request)
-		return compare(sig, signV4(secret, sig, text), pair{"StringToSign", text}, pair{"CanonicalRequest", request})
+	switch sig.version {
+	case 1:
+		text := stringToSignV1(c, sig)
+		return compare(sig, signV1(secret, text), pair{"StringToSign", text})
+	case 2:
+		text := stringToSignV2(c, sig)
+		return compare(sig, signV2(secret, text), pair{"StringToSign", text})
 	}
-	text := stringToSignV1(c, sig)
-	return compare(sig, signV1(secret, text), pair{"StringToSign", text})
+	if err := c.checkScope(sig); err != nil {
+		return err
+	}
+	request := canonicalV4(c, sig)
+	text := stringToSignV4(sig, request)
+	return compare(sig, signV4(secret, sig, text), pair{"StringToSign", text}, pair{"CanonicalRequest", request})
 }
 
 func compare(sig signature, computed string, shown ...pair) error {
@@ -61,29 +68,37 @@ func compare(sig signature, computed string, shown ...pair) error {
 		"0002-00000040", extra...)
 }
 
+// signed reports whether the request claims to be signed.
+func (c *call) signed() bool {
+	if c.r.Header.Get("Authorization") != "" {
+		return true
+	}
+	for _, name := range []string{"x-oss-signature-version", "x-oss-signature", "Signature", "OSSAccessKeyId"} {
+		if c.query.has(name) {
+			return true
+		}
+	}
+	return false
+}
+
 // readSignature finds the signature in the header or in the URL.
 func (c *call) readSignature() (signature, error) {
 	header := c.r.Header.Get("Authorization")
 	switch {
-	case strings.HasPrefix(header, "OSS4-HMAC-SHA256 "):
+	case strings.HasPrefix(header, schemeV4+" "):
 		return c.headerV4(header)
+	case strings.HasPrefix(header, schemeV2+" "):
+		return c.headerV2(header)
 	case strings.HasPrefix(header, "OSS "):
 		return c.headerV1(header)
 	case header != "":
 		return signature{}, invalidArgument("Authorization", "", "The Authorization header is invalid.")
+	case c.query.get("x-oss-signature-version") == schemeV2:
+		return c.urlV2()
 	case c.query.has("x-oss-signature-version") || c.query.has("x-oss-signature"):
 		return c.urlV4()
-	case c.query.has("Signature") || c.query.has("OSSAccessKeyId"):
-		return c.urlV1()
 	}
-	return signature{}, refuse(403, "AccessDenied", "Anonymous user has no right to access this "+c.noun()+".", "0003-00000001")
-}
-
-func (c *call) noun() string {
-	if c.key != "" {
-		return "object"
-	}
-	return "bucket"
+	return c.urlV1()
 }
 
 // stampOf finds the time that a header signature is made with. V4 signs the
@@ -91,7 +106,7 @@ func (c *call) noun() string {
 func (c *call) stampOf(sig *signature) error {
 	if v := c.r.Header.Get("x-oss-date"); v != "" {
 		forms := []string{isoBasic}
-		if !sig.version4 {
+		if sig.version != 4 {
 			forms = append(forms, http.TimeFormat)
 		}
 		for _, form := range forms {

@@ -165,7 +165,7 @@ func TestRefusalsBeforeTheSignature(t *testing.T) {
 			"another key":                  {at, func(o *Options) { o.Keys = map[string]string{"other": "sk"} }, v.auth, "InvalidAccessKeyId"},
 			"an empty key":                 {at, func(o *Options) { o.Keys = map[string]string{"": ""} }, strings.Replace(v.auth, "ak", "", 1), ""},
 			"another secret":               {at, func(o *Options) { o.Keys = map[string]string{"ak": "other"} }, v.auth, "SignatureDoesNotMatch"},
-			"unsigned":                     {at, nil, "", "AccessDenied"},
+			"unsigned":                     {at, nil, "", "NoSuchBucket"},
 			"a scheme that does not exist": {at, nil, "Basic xyz", "InvalidArgument"},
 		}
 		if strings.HasPrefix(v.auth, schemeV4) {
@@ -188,9 +188,16 @@ func TestRefusalsBeforeTheSignature(t *testing.T) {
 	}
 }
 
+// withToken believes the test key with a security token too.
+func withToken() Options {
+	o := testOptions()
+	o.Tokens = []Token{{AccessKeyID: testKey, AccessKeySecret: testSecret, SecurityToken: "token"}}
+	return o
+}
+
 func TestV4AdditionalHeadersAndSTS(t *testing.T) {
 	bothVersions(t, func(t *testing.T, v oss.AuthVersionType) {
-		r := newRig(t)
+		r := newRigWith(t, withToken())
 		b := r.bucket(v, oss.AdditionalHeaders([]string{"date", "host", "content-length", "cache-control"}), oss.SecurityToken("token"))
 		if err := b.PutObject("k", strings.NewReader("x"), oss.CacheControl("no-cache")); err != nil {
 			t.Fatal(err)
@@ -203,7 +210,7 @@ func TestV4AdditionalHeadersAndSTS(t *testing.T) {
 
 func TestPresignedURLs(t *testing.T) {
 	bothVersions(t, func(t *testing.T, v oss.AuthVersionType) {
-		r := newRig(t)
+		r := newRigWith(t, withToken())
 		b := r.bucket(v, oss.SecurityToken("token"))
 		key := "a/b c+d~é/../x//y.txt"
 		put, err := b.SignURL(key, oss.HTTPPut, 60, oss.ContentType("text/x"))

@@ -36,7 +36,7 @@ func (c *call) headerV1(header string) (signature, error) {
 	if !ok {
 		return signature{}, invalidArgument("Authorization", "", "The Authorization header is invalid.")
 	}
-	sig := signature{access: access, provided: provided}
+	sig := signature{version: 1, access: access, provided: provided}
 	if err := c.stampOf(&sig); err != nil {
 		return sig, err
 	}
@@ -50,7 +50,7 @@ func (c *call) headerV1(header string) (signature, error) {
 func (c *call) urlV1() (signature, error) {
 	sig := signature{
 		access: c.query.get("OSSAccessKeyId"), provided: c.query.get("Signature"),
-		stamp: c.query.get("Expires"), parameter: true,
+		stamp: c.query.get("Expires"), token: c.query.get("security-token"), version: 1, parameter: true,
 	}
 	seconds, err := strconv.ParseInt(sig.stamp, 10, 64)
 	if err != nil || sig.access == "" || sig.provided == "" {

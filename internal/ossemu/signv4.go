@@ -18,7 +18,7 @@ const (
 )
 
 func (c *call) headerV4(header string) (signature, error) {
-	sig := signature{version4: true}
+	sig := signature{version: 4}
 	for field := range strings.SplitSeq(strings.TrimPrefix(header, schemeV4+" "), ",") {
 		name, value, _ := strings.Cut(strings.TrimSpace(field), "=")
 		switch name {
@@ -37,7 +37,10 @@ func (c *call) headerV4(header string) (signature, error) {
 }
 
 func (c *call) urlV4() (signature, error) {
-	sig := signature{version4: true, parameter: true, provided: c.query.get("x-oss-signature"), stamp: c.query.get("x-oss-date")}
+	sig := signature{
+		version: 4, parameter: true, provided: c.query.get("x-oss-signature"), stamp: c.query.get("x-oss-date"),
+		token: c.query.get("x-oss-security-token"),
+	}
 	sig.readCredential(c.query.get("x-oss-credential"))
 	sig.readAdditional(c.query.get("x-oss-additional-headers"))
 	seconds, err := strconv.ParseInt(c.query.get("x-oss-expires"), 10, 64)
@@ -131,16 +134,9 @@ func canonicalQuery(q query) string {
 	return b.String()
 }
 
-// canonicalHeaders is content-type, content-md5, all x-oss- headers and those
-// the client names. net/http keeps Host and Content-Length out of the header.
-func canonicalHeaders(c *call, sig signature) string {
-	values := map[string]string{}
-	for name, v := range c.r.Header {
-		lower := strings.ToLower(name)
-		if lower == "content-type" || lower == "content-md5" || strings.HasPrefix(lower, "x-oss-") || slices.Contains(sig.addition, lower) {
-			values[lower] = strings.TrimSpace(v[0])
-		}
-	}
+// addUnlisted adds those of the additional headers that net/http keeps out of
+// the header.
+func (c *call) addUnlisted(values map[string]string, sig signature) {
 	for _, name := range sig.addition {
 		switch {
 		case name == "host":
@@ -149,6 +145,19 @@ func canonicalHeaders(c *call, sig signature) string {
 			values[name] = strconv.FormatInt(c.r.ContentLength, 10)
 		}
 	}
+}
+
+// canonicalHeaders is content-type, content-md5, all x-oss- headers and those
+// the client names.
+func canonicalHeaders(c *call, sig signature) string {
+	values := map[string]string{}
+	for name, v := range c.r.Header {
+		lower := strings.ToLower(name)
+		if lower == "content-type" || lower == "content-md5" || strings.HasPrefix(lower, "x-oss-") || slices.Contains(sig.addition, lower) {
+			values[lower] = strings.TrimSpace(v[0])
+		}
+	}
+	c.addUnlisted(values, sig)
 	names := make([]string, 0, len(values))
 	for name := range values {
 		names = append(names, name)

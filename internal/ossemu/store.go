@@ -105,8 +105,10 @@ func (st *store) loadLocked(ctx context.Context) error {
 		return err
 	}
 	st.file = f
+	old := false
 	st.length, err = readLog(ctx, f, func(r record) error {
 		st.records++
+		old = old || r.kind == recHead && r.format < formatVersion
 		_, err := st.applyLocked(r)
 		return err
 	})
@@ -118,7 +120,7 @@ func (st *store) loadLocked(ctx context.Context) error {
 	} else if info.Size() > st.length {
 		st.log.Info("cut off a torn record at the end of the log", "dir", st.dir, "bytes", info.Size()-st.length)
 	}
-	if st.records == 0 {
+	if st.records == 0 || old {
 		return st.rewriteLocked()
 	}
 	return f.Truncate(st.length)

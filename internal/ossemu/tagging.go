@@ -17,13 +17,20 @@ type tag struct {
 // alter puts a changed copy of the object in its place; bytes and
 // Last-Modified stay.
 func (c *call) alter(change func(*object)) error {
+	return c.alterIf(func(o *object) error { change(o); return nil })
+}
+
+// alterIf is alter with a change that may refuse.
+func (c *call) alterIf(change func(*object) error) error {
 	return c.s.store.change(func() (record, error) {
 		old, err := c.s.store.objectLocked(c.bucket, c.key)
 		if err != nil {
 			return record{}, err
 		}
 		o := *old
-		change(&o)
+		if err := change(&o); err != nil {
+			return record{}, err
+		}
 		return record{kind: recPut, bucket: c.bucket, object: &o}, nil
 	})
 }
