@@ -13,7 +13,7 @@ TEST := $(GO) test -count=1
 
 FUZZ_TIME ?= 30s
 
-.PHONY: help build demo test lint unit race integration bench fuzz cover clean
+.PHONY: help build demo test lint unit race integration conformance bench fuzz cover clean
 
 help: ## print this list
 	@awk -F ' ## ' '/^[a-z]+:.* ## /{ sub(/:.*/, "", $$1); printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,7 +25,7 @@ demo: ## kill the daemon in the middle of a big upload and watch it go on
 	$(GO) run ./integration/demo
 
 # The order is that of what fails soonest.
-test: lint unit race integration ## everything that CI runs: lint, unit, race, integration
+test: lint unit race conformance integration ## everything that CI runs: lint, unit, race, conformance, integration
 
 lint: ## gofmt, the rules of the house (internal/house), go vet, staticcheck
 	@test -z "$$(gofmt -l .)" || { echo 'gofmt these files:'; gofmt -l .; exit 1; }
@@ -41,6 +41,9 @@ race: ## the same under the race detector, where there are goroutines
 
 integration: ## the built binary, real mounts, an OSS server (needs /dev/fuse and what .ci/run installs)
 	$(TEST) -timeout=15m ./integration
+
+conformance: ## the test suites of the OSS SDK, from the module cache, against the built-in server
+	$(GO) run ./internal/ossemu/conformance
 
 bench: ## the benchmarks of the rooms
 	$(GO) test -run='^$$' -bench=. -benchmem $(ROOMS)

@@ -5,6 +5,8 @@ import (
 	"encoding/hex"
 	"strconv"
 	"strings"
+
+	"github.com/ossmount/ossmount/internal/crc64"
 )
 
 // appendObject makes an appendable object, or adds to one, at its very end.
@@ -93,8 +95,7 @@ func (c *call) lengthen(old *object, a attrs, got content) *object {
 		if a.acl != "" {
 			o.acl = a.acl
 		}
-		var j joiner
-		o.size, o.crc = old.size+got.size, j.join(old.crc, got.crc, got.size)
+		o.size, o.crc = old.size+got.size, crc64.Combine(old.crc, got.crc, got.size)
 		o.segments = append(append([]segment(nil), old.segments...), got.segments...)
 	}
 	// 32 digits that change with each append and end in zeros: no MD5 of

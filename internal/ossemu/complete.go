@@ -44,21 +44,36 @@ func (c *call) complete() (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
+	called, err := c.callback()
+	if err != nil {
+		return nil, err
+	}
 	id := c.uploadID()
-	var o *object
-	err = c.s.store.change(func() (record, error) {
+	choose := func() (*upload, []*part, error) {
 		u, err := c.s.store.uploadLocked(c.bucket, id)
 		if err != nil {
-			return record{}, err
+			return nil, nil, err
 		}
 		if _, err := c.mayPutLocked(); err != nil {
-			return record{}, err
+			return nil, nil, err
 		}
 		parts, err := chooseParts(u, request, all)
+		return u, parts, err
+	}
+	summed, sum, err := c.sumSequential(choose)
+	if err != nil {
+		return nil, err
+	}
+	var o *object
+	err = c.s.store.change(func() (record, error) {
+		u, parts, err := choose()
 		if err != nil {
 			return record{}, err
 		}
 		o = joinParts(u, parts)
+		if sum != "" && slices.Equal(parts, summed) {
+			o.headers = append(slices.Clone(o.headers), pair{"Content-Md5", sum})
+		}
 		o.modified = c.now()
 		if acl != "" {
 			o.acl = acl
@@ -67,6 +82,9 @@ func (c *call) complete() (*answer, error) {
 	})
 	if err != nil {
 		return nil, err
+	}
+	if called {
+		return nil, errCallback
 	}
 	encode, _ := c.encoding()
 	out := &answer{status: 200, xml: completeResult{
@@ -77,6 +95,29 @@ func (c *call) complete() (*answer, error) {
 	setCRC(out, o.crc)
 	echoEncryption(out, o.attrs)
 	return out, nil
+}
+
+// sumSequential computes the MD5 of the parts of a sequential upload, which is
+// why a client asks for one. It is the one Complete that reads the bytes, and it
+// reads them outside the lock, so the parts are compared again afterwards.
+func (c *call) sumSequential(choose func() (*upload, []*part, error)) (parts []*part, sum string, err error) {
+	var r *segmentReader
+	err = c.s.store.view(func() error {
+		u, chosen, err := choose()
+		if err == nil && u.sequential {
+			parts, r = chosen, c.s.store.openLocked(joinParts(u, chosen).segments)
+		}
+		return err
+	})
+	if err != nil || r == nil {
+		return nil, "", err
+	}
+	defer r.Close()
+	var got content
+	if err := sumOf(r, &got); err != nil {
+		return nil, "", err
+	}
+	return parts, base64Of(got.md5[:]), nil
 }
 
 // readComplete reads the list of parts, or that all parts are meant.

@@ -17,9 +17,11 @@ type copyResult struct {
 // so that a + in it is a space.
 func (c *call) copySource() (bucket, key string, err error) {
 	header := c.r.Header.Get("x-oss-copy-source")
-	path, _, versioned := strings.Cut(header, "?versionId=")
+	path, version, versioned := strings.Cut(header, "?versionId=")
 	if versioned {
-		return "", "", notImplemented("versionId")
+		if err := checkVersion(version, path); err != nil {
+			return "", "", err
+		}
 	}
 	name, err := url.QueryUnescape(path)
 	if err == nil {

@@ -37,6 +37,7 @@ func init() {
 		{"GetBucketVersioning", onBucket, "GET", []string{"versioning"}, "", (*call).getBucketVersioning},
 		{"ListLiveChannel", onBucket, "GET", []string{"live"}, "", (*call).listLiveChannels},
 		{"ListMultipartUploads", onBucket, "GET", []string{"uploads"}, "", (*call).listUploads},
+		{"ListObjectVersions", onBucket, "GET", []string{"versions"}, "", (*call).listVersions},
 		{"DeleteMultipleObjects", onBucket, "POST", []string{"delete"}, "", (*call).deleteObjects},
 		{"PutBucketAcl", onBucket, "PUT", []string{"acl"}, "", (*call).putBucketACL},
 		{"", onBucket, "", unsupported, "", (*call).notImplemented},
@@ -74,12 +75,12 @@ func init() {
 // unsupported are parameters that make another operation of a request, one
 // that is not here; without them it would be taken for PutObject or a listing.
 var unsupported = []string{
-	"append", "symlink", "restore", "versions", "versionId", "x-oss-process", "x-oss-async-process", "img",
+	"append", "symlink", "restore", "x-oss-process", "x-oss-async-process", "img",
 	"cors", "logging", "website", "referer", "lifecycle", "tagging", "replication", "replicationProgress",
 	"replicationLocation", "cname", "qos", "qosInfo", "policy", "encryption", "requestPayment", "inventory",
 	"worm", "wormId", "wormExtend", "transferAcceleration", "metaQuery", "resourceGroup", "rtc", "asyncFetch",
-	"accessMonitor", "style", "live", "vod", "status", "comp", "udf", "callback", "versioning", "stat", "bucketInfo",
-	"regions", "cloudboxes", "select",
+	"accessMonitor", "style", "live", "vod", "status", "comp", "udf", "versioning", "stat", "bucketInfo",
+	"regions", "regionList", "cloudboxes", "accessmonitor",
 }
 
 var unknownOperation = operation{name: "Unknown", run: func(c *call) (*answer, error) {

@@ -17,6 +17,10 @@ func (c *call) putObject() (*answer, error) {
 			return nil, notImplemented(name)
 		}
 	}
+	called, err := c.callback()
+	if err != nil {
+		return nil, err
+	}
 	class, err := c.mayPut()
 	if err != nil {
 		return nil, err
@@ -42,6 +46,9 @@ func (c *call) putObject() (*answer, error) {
 	if err != nil {
 		c.drop(got)
 		return nil, err
+	}
+	if called {
+		return nil, errCallback
 	}
 	out := stored(got)
 	echoEncryption(out, o.attrs)

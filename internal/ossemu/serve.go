@@ -83,6 +83,11 @@ func (c *call) run() (*answer, error) {
 	if err := c.checkTrafficLimit(); err != nil {
 		return nil, err
 	}
+	if id, ok := c.query.lookup("versionId"); ok && c.key != "" {
+		if err := checkVersion(id, c.key); err != nil {
+			return nil, err
+		}
+	}
 	return c.op.run(c)
 }
 

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/xml"
+	"strconv"
 	"strings"
 )
 
@@ -29,7 +30,7 @@ func (c *call) initiate() (*answer, error) {
 	rand.Read(id[:])
 	u := &upload{
 		uploadKey: uploadKey{c.key, strings.ToUpper(hex.EncodeToString(id[:]))},
-		started:   c.now(), attrs: a, parts: map[int]*part{},
+		started:   c.now(), attrs: a, sequential: c.query.has("sequential"), parts: map[int]*part{},
 	}
 	err = c.s.store.change(func() (record, error) {
 		if _, err := c.mayPutLocked(); err != nil {
@@ -63,7 +64,7 @@ func (c *call) uploadPart() (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = c.s.store.view(func() error { _, err := c.s.store.uploadLocked(c.bucket, id); return err })
+	err = c.s.store.view(func() error { return c.mayPutPartLocked(id, number) })
 	if err != nil {
 		return nil, err
 	}
@@ -82,11 +83,24 @@ func (c *call) uploadPart() (*answer, error) {
 // putPart adds a part to an upload that still exists when its bytes are there.
 func (c *call) putPart(id uploadKey, p *part) error {
 	return c.s.store.change(func() (record, error) {
-		if _, err := c.s.store.uploadLocked(c.bucket, id); err != nil {
+		if err := c.mayPutPartLocked(id, p.number); err != nil {
 			return record{}, err
 		}
 		return record{kind: recPart, bucket: c.bucket, id: id, part: p}, nil
 	})
+}
+
+// mayPutPartLocked checks that the upload is open and, where it is sequential,
+// that the part is the next, or the last again.
+func (c *call) mayPutPartLocked(id uploadKey, number int) error {
+	u, err := c.s.store.uploadLocked(c.bucket, id)
+	if err != nil || !u.sequential {
+		return err
+	}
+	if n := len(u.parts); number != n && number != n+1 {
+		return refuse(400, "PartNotSequential", "The part is not the next of a sequential upload.", "", pair{"PartNumber", strconv.Itoa(number)})
+	}
+	return nil
 }
 
 func (c *call) abort() (*answer, error) {

@@ -1,0 +1,147 @@
+package main
+
+import (
+	_ "embed"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+//go:embed tests.txt
+var keptList string
+
+// expectation is what the kept list says of a test.
+type expectation int
+
+const (
+	expectPass expectation = iota
+	expectFail
+	expectNotRun
+)
+
+// entry is one line of the kept list.
+type entry struct {
+	suite, test string
+	expectation
+	slow   bool // asks for a server that takes its time
+	reason string
+}
+
+func (e entry) name() string { return e.suite + "." + e.test }
+
+type list []entry
+
+// readList reads the kept list. A line is "Suite.Test" for a test that passes,
+// or "Suite.Test slow" if the server must be slow for that, with " fails: why"
+// or " not run: why" behind it for one that is excluded.
+func readList(text string) (list, error) {
+	var l list
+	seen := map[string]bool{}
+	for n, line := range strings.Split(text, "\n") {
+		line = strings.TrimSpace(line)
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		name, rest, _ := strings.Cut(line, " ")
+		var e entry
+		var ok bool
+		if e.suite, e.test, ok = strings.Cut(name, "."); !ok || seen[name] {
+			return nil, fmt.Errorf("tests.txt, line %d: %q is no Suite.Test, or is there twice", n+1, name)
+		}
+		seen[name] = true
+		rest = strings.TrimSpace(rest)
+		if why, ok := strings.CutPrefix(rest, "fails: "); ok {
+			e.expectation, e.reason = expectFail, why
+		} else if why, ok := strings.CutPrefix(rest, "not run: "); ok {
+			e.expectation, e.reason = expectNotRun, why
+		}
+		e.slow = rest == "slow"
+		if rest != "" && e.reason == "" && !e.slow {
+			return nil, fmt.Errorf("tests.txt, line %d: what is behind %s is not \"slow\", \"fails: why\" or \"not run: why\"", n+1, name)
+		}
+		l = append(l, e)
+	}
+	return l, nil
+}
+
+func (l list) count(want expectation) (n int) {
+	for _, e := range l {
+		if e.expectation == want {
+			n++
+		}
+	}
+	return n
+}
+
+// compare says which tests of the listed suites are on one side only.
+func (l list) compare(there []string) (complaints []string) {
+	for _, e := range l {
+		if !slices.Contains(there, e.name()) {
+			complaints = append(complaints, e.name()+" is listed, and is no test of the SDK")
+		}
+	}
+	for _, name := range there {
+		suite, _, _ := strings.Cut(name, ".")
+		ours := slices.ContainsFunc(l, func(e entry) bool { return e.suite == suite })
+		if ours && !slices.ContainsFunc(l, func(e entry) bool { return e.name() == name }) {
+			complaints = append(complaints, name+" is a test of the SDK, and is not listed")
+		}
+	}
+	return complaints
+}
+
+// group is what one process runs: some passing tests of a suite, or its failing
+// ones, apart, because those leave the suite's clients as no other expects them.
+type group struct {
+	suite  string
+	expect expectation
+	slow   bool
+	number int
+	tests  []string
+}
+
+// groupSize keeps the longest group, whose tests mostly sleep, short.
+const groupSize = 10
+
+func (g group) name() string {
+	if g.expect == expectFail {
+		return g.suite + "-failing-" + strconv.Itoa(g.number)
+	}
+	return g.suite + "-" + strconv.Itoa(g.number)
+}
+
+func (l list) groups() (groups []group) {
+	for _, e := range l {
+		if e.expectation == expectNotRun {
+			continue
+		}
+		i := slices.IndexFunc(groups, func(g group) bool {
+			return g.suite == e.suite && g.expect == e.expectation && g.slow == e.slow && len(g.tests) < groupSize
+		})
+		if i < 0 {
+			i = len(groups)
+			groups = append(groups, group{suite: e.suite, expect: e.expectation, slow: e.slow, number: i + 1})
+		}
+		groups[i].tests = append(groups[i].tests, e.test)
+	}
+	return groups
+}
+
+// judge compares the results with the list and counts the expected passes.
+func (l list) judge(results map[string]result) (passed int, complaints []string) {
+	for _, e := range l {
+		r := results[e.name()]
+		switch {
+		case e.expectation == expectPass && r.passed:
+			passed++
+		case e.expectation == expectPass && r.output == "":
+			complaints = append(complaints, e.name()+" should pass, and did not come to its end")
+		case e.expectation == expectPass:
+			complaints = append(complaints, e.name()+" should pass, and fails:\n"+r.output)
+		case r.passed:
+			complaints = append(complaints, e.name()+" is listed as failing, and passes: take its reason out of tests.txt")
+		}
+	}
+	return passed, complaints
+}
