@@ -102,7 +102,7 @@ type group struct {
 }
 
 // groupSize keeps the longest group, whose tests mostly sleep, short.
-const groupSize = 10
+const groupSize = 6
 
 func (g group) name() string {
 	if g.expect == expectFail {

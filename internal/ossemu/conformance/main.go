@@ -26,7 +26,7 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	parallel := flag.Int("parallel", 4, "how many suites run at a time; they mostly sleep")
+	parallel := flag.Int("parallel", 12, "how many groups of tests run at a time; they mostly sleep")
 	keep := flag.String("keep", "", "leave the output of the SDK's tests in this folder")
 	flag.Parse()
 	if err := run(ctx, *parallel, *keep); err != nil {
