@@ -15,9 +15,9 @@ import (
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 )
 
-// bothVersions runs a test with clients that sign with V1 and with V4.
-func bothVersions(t *testing.T, run func(t *testing.T, v oss.AuthVersionType)) {
-	for _, v := range []oss.AuthVersionType{oss.AuthV1, oss.AuthV4} {
+// allVersions runs a test with clients that sign with V1, V2 and V4.
+func allVersions(t *testing.T, run func(t *testing.T, v oss.AuthVersionType)) {
+	for _, v := range []oss.AuthVersionType{oss.AuthV1, oss.AuthV2, oss.AuthV4} {
 		t.Run(string(v), func(t *testing.T) { run(t, v) })
 	}
 }
@@ -28,7 +28,7 @@ var oddKeys = []string{
 }
 
 func TestEveryObjectOperationWithTheSDK(t *testing.T) {
-	bothVersions(t, func(t *testing.T, v oss.AuthVersionType) {
+	allVersions(t, func(t *testing.T, v oss.AuthVersionType) {
 		r := newRig(t)
 		b := r.bucket(v)
 		for i, key := range oddKeys {
@@ -112,7 +112,7 @@ func listAll(t *testing.T, b *oss.Bucket) (keys []string) {
 }
 
 func TestBucketOperationsWithTheSDK(t *testing.T) {
-	bothVersions(t, func(t *testing.T, v oss.AuthVersionType) {
+	allVersions(t, func(t *testing.T, v oss.AuthVersionType) {
 		r := newRig(t)
 		c := r.client(v)
 		for i := range 3 {
@@ -163,7 +163,7 @@ func TestBucketOperationsWithTheSDK(t *testing.T) {
 }
 
 func TestMultipartWithTheSDK(t *testing.T) {
-	bothVersions(t, func(t *testing.T, v oss.AuthVersionType) {
+	allVersions(t, func(t *testing.T, v oss.AuthVersionType) {
 		r := newRig(t)
 		b := r.bucket(v)
 		body := pattern(1, 3*minPart+17)
@@ -263,7 +263,7 @@ func TestUploadPartCopyWithTheSDK(t *testing.T) {
 }
 
 func TestUploadFileAndDownloadFile(t *testing.T) {
-	bothVersions(t, func(t *testing.T, v oss.AuthVersionType) {
+	allVersions(t, func(t *testing.T, v oss.AuthVersionType) {
 		r := newRig(t)
 		b := r.bucket(v)
 		name := filepath.Join(t.TempDir(), "file")
