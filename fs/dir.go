@@ -287,21 +287,30 @@ func (n *node) lastName(ctx context.Context, name string) (*writeback.Row, error
 	if err != nil || info != nil {
 		return nil, err
 	}
-	s, err := n.fs.overlay.stream(ctx, key, n.fs.freshIn(key))
+	// What follows the name first: whoever removes all goes in that order.
+	for _, after := range []string{name, ""} {
+		other, err := n.otherName(ctx, key, name, after)
+		if err != nil || other {
+			return nil, err
+		}
+	}
+	return &writeback.Row{Attr: n.fs.overlay.defaults(true, n.fs.born), Known: true}, nil
+}
+
+// otherName reports whether the directory n, at key, holds another name than
+// name after the place after.
+func (n *node) otherName(ctx context.Context, key, name, after string) (bool, error) {
+	s, err := n.fs.overlay.stream(ctx, key, n.fs.freshIn(key), after)
 	if err != nil {
-		return nil, err
+		return false, err
 	}
 	defer s.close()
 	for {
 		other, ok, err := s.next(ctx)
-		if err != nil || ok && other.name != name {
-			return nil, err
-		}
-		if !ok {
-			break
+		if err != nil || !ok || other.name != name {
+			return ok, err
 		}
 	}
-	return &writeback.Row{Attr: n.fs.overlay.defaults(true, n.fs.born), Known: true}, nil
 }
 
 // freshIn returns the names in the directory key of files that no row names

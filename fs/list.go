@@ -3,6 +3,7 @@ package fs
 import (
 	"context"
 	"errors"
+	"slices"
 	"sort"
 	"strings"
 
@@ -11,290 +12,390 @@ import (
 	"github.com/ossmount/ossmount/writeback"
 )
 
-// name is what OSS lists under one name of a directory: an object, a
-// directory, or both, of which the directory is shown.
-type name struct {
+// item is what one key shows in the listing of its directory: a file, or a
+// directory, which stands where its key with the "/" does.
+type item struct {
 	name string
-	file bool
-	mode uint32 // type bits of the object; 0: not known yet
 	dir  bool
+	mode uint32 // type bits of a file; 0: not known yet
+	twin bool   // OSS has a directory of that name, too
+}
+
+// order is where the item stands: the order of keys, that of OSS.
+func (i item) order() string {
+	if i.dir {
+		return i.name + "/"
+	}
+	return i.name
 }
 
 // shown returns the type bits to show.
-func (n name) shown() uint32 {
-	if n.dir {
+func (i item) shown() uint32 {
+	if i.dir {
 		return object.TypeDir
 	}
-	return n.mode
+	return i.mode
 }
 
-// laid is what the intents say of one name; what they do not speak of is as
-// OSS lists it.
-type laid struct {
-	name
-	noFile, noDir bool // Deletes
+// intent is what a row says of an item: that it is there, or gone.
+type intent struct {
+	item
+	put bool
 }
 
-// over lays the intents over what OSS lists.
-func (l laid) over(n name) name {
-	n.name = l.name.name
-	if l.file || l.noFile {
-		n.file, n.mode = l.file, l.mode
-	}
-	if l.dir || l.noDir {
-		n.dir = l.dir
-	}
-	if l.file && !l.dir { // a file of ours was made where there was no directory
-		n.dir = false
-	}
-	return n
-}
-
-// source yields what OSS lists of a directory, page by page, by name.
+// source yields what OSS lists of a directory, some at a time, in order.
 type source interface {
-	next(ctx context.Context) (page []name, more bool, err error)
+	next(ctx context.Context) (page []item, more bool, err error)
 }
 
-// dirStream merges the intents of a directory with what OSS lists of it: the
-// same name, the intent wins; a Delete hides. OSS's names are taken page by
-// page, the rows at once; both come in the order of names.
+// rowsAtOnce is how many rows of a directory are read in one go: there may be
+// any number of them.
+const rowsAtOnce = 1000
+
+// dirStream merges the intents of a directory with what OSS lists of it, both
+// in the order of keys: the same key, the intent wins; a Delete hides. Neither
+// is held in memory as a whole.
+//
+// Rows may be read after the page that they are merged with was asked for:
+// what has settled since the moment of the stream is laid over each page, after
+// the rows were read (R9).
 type dirStream struct {
 	o     *overlay
 	key   string
-	rows  []laid // in the order of names
 	asked *writeback.Moment
-	src   source
-	page  []name
-	more  bool
-	// partial: the names are those remembered while OSS is away; the listing
-	// ends with an error.
-	partial bool
-	begun   bool
-	last    string // names up to this one were given out
+
+	rows     []intent // read, and not given out yet
+	rowsTo   string   // they were read up to here
+	rowsMore bool
+	noRows   bool // there was none when the stream began
+	fresh    []string
+
+	src     source
+	page    []item
+	pageTo  string
+	more    bool
+	partial bool // the names are those remembered while OSS is away: the end is an error
+
+	files []string // given out as files: a directory of that name may still come
 }
 
-// stream begins a listing of the directory key, whose own files that no row
-// names yet are fresh.
-func (o *overlay) stream(ctx context.Context, key string, fresh []string) (*dirStream, error) {
-	s := &dirStream{o: o, key: key, more: true}
-	var err error
-	if s.rows, err = o.rowsIn(key, fresh); err != nil { // before OSS is asked (R9)
+// stream begins a listing of the directory key after the place after ("" for
+// its beginning), whose own files that no row names yet are fresh.
+func (o *overlay) stream(ctx context.Context, key string, fresh []string, after string) (*dirStream, error) {
+	slices.Sort(fresh)
+	s := &dirStream{o: o, key: key, more: true, rowsMore: true, rowsTo: after, pageTo: after}
+	for _, n := range fresh {
+		if n > after {
+			s.fresh = append(s.fresh, n)
+		}
+	}
+	if err := s.readRows(); err != nil { // before OSS is asked
 		return nil, err
 	}
+	s.noRows = len(s.rows) == 0
 	l, asked, err := o.listing(ctx, key)
 	switch {
 	case err == nil:
-		names, err := o.namesOf(l)
-		if err != nil {
-			asked.Done()
-			return nil, err
-		}
-		s.asked, s.src, s.partial = asked, &kept{names: names}, l.partial
+		s.asked, s.src, s.partial = asked, &kept{o: o, items: o.itemsOf(l), after: after}, l.partial
 	case errors.Is(err, errBig):
-		s.asked, s.src = o.q.Moment(), &paged{o: o, key: key}
+		s.asked, s.src = o.q.Moment(), &paged{o: o, key: key, after: after}
 	default:
 		return nil, err
 	}
 	return s, nil
 }
 
-func (o *overlay) rowsIn(key string, fresh []string) ([]laid, error) {
-	rows := map[string]laid{}
-	err := o.q.View(func(tx *journal.Tx) error {
-		for r, err := range tx.Children(key, "") {
+// readRows reads the next rows, and puts the fresh files among them.
+func (s *dirStream) readRows() error {
+	var rows []intent
+	more := false
+	err := s.o.q.View(func(tx *journal.Tx) error {
+		for r, err := range tx.Children(s.key, s.key+s.rowsTo) {
 			if err != nil {
 				return err
 			}
-			rest := r.Key[len(key):]
-			n := strings.TrimSuffix(rest, "/")
-			l := rows[n]
-			l.name.name = n
-			put := r.Kind == journal.Put
-			if n != rest {
-				l.dir, l.noDir = put, !put
-			} else {
-				l.file, l.noFile, l.mode = put, !put, r.Attr.Mode&object.TypeMask
+			rest := r.Key[len(s.key):]
+			if rest <= s.rowsTo {
+				continue
 			}
-			rows[n] = l
+			if more = len(rows) == rowsAtOnce; more {
+				return nil
+			}
+			n := strings.TrimSuffix(rest, "/")
+			i := intent{item{name: n, dir: n != rest, mode: r.Attr.Mode & object.TypeMask}, r.Kind == journal.Put}
+			rows = append(rows, i)
 		}
 		return nil
 	})
-	for _, n := range fresh {
-		rows[n] = laid{name: name{name: n, file: true, mode: object.TypeFile}}
+	if err != nil {
+		return err
 	}
-	out := make([]laid, 0, len(rows))
-	for _, l := range rows {
-		out = append(out, l)
+	if s.rowsMore = more; more {
+		s.rowsTo = rows[len(rows)-1].order()
 	}
-	sort.Slice(out, func(i, k int) bool { return out[i].name.name < out[k].name.name })
-	return out, err
+	n := 0
+	for ; n < len(s.fresh) && (!more || s.fresh[n] <= s.rowsTo); n++ {
+		at, found := slices.BinarySearchFunc(rows, s.fresh[n], func(i intent, o string) int { return strings.Compare(i.order(), o) })
+		i := intent{item{name: s.fresh[n], mode: object.TypeFile}, true}
+		if found {
+			rows[at] = i
+		} else {
+			rows = slices.Insert(rows, at, i)
+		}
+	}
+	s.fresh = s.fresh[n:]
+	s.rows = rows
+	return nil
 }
 
 // maxSmall is the size up to which an object may be a symlink: only its
 // attributes tell.
 const maxSmall = 4096
 
-// namesOf returns the names of a listing in order. The type of a small object
-// of which nothing is known yet is left open (DT_UNKNOWN).
-func (o *overlay) namesOf(l *listing) ([]name, error) {
-	all := make(map[string]name, len(l.files)+len(l.dirs))
-	for n := range l.dirs {
-		all[n] = name{name: n, dir: true}
-	}
-	err := o.q.View(func(tx *journal.Tx) error {
-		for n, e := range l.files {
-			mode := object.TypeFile
-			if e.Size <= maxSmall {
-				a, err := tx.Attrs(e.Key)
-				switch {
-				case err != nil:
-					return err
-				case a == nil || !a.Ref.Same(e.Ref()):
-					mode = 0
-				default:
-					mode = typeOf(a)
-				}
-			}
-			all[n] = name{name: n, file: true, mode: mode, dir: all[n].dir}
+// itemsOf returns what a listing shows, in order; types are left open.
+func (o *overlay) itemsOf(l *listing) []item {
+	l.once.Do(func() {
+		l.items = make([]item, 0, len(l.files)+len(l.dirs))
+		for n := range l.dirs {
+			l.items = append(l.items, item{name: n, dir: true})
 		}
-		return nil
+		for n, e := range l.files {
+			i := item{name: n, mode: object.TypeFile}
+			if e.Size <= maxSmall {
+				i.mode = 0
+			}
+			_, i.twin = l.dirs[n]
+			l.items = append(l.items, i)
+		}
+		sort.Slice(l.items, func(i, k int) bool { return l.items[i].order() < l.items[k].order() })
 	})
-	return sorted(all), err
+	return l.items
 }
 
 func typeOf(a *journal.Attrs) uint32 {
 	return object.ReadAttr(a.Meta, object.Attr{Mode: object.TypeFile}).Mode & object.TypeMask
 }
 
-func sorted(all map[string]name) []name {
-	out := make([]name, 0, len(all))
-	for _, n := range all {
-		if n.file || n.dir {
-			out = append(out, n)
-		}
-	}
-	sort.Slice(out, func(i, k int) bool { return out[i].name < out[k].name })
-	return out
+// kept is a listing that is in memory, given out in pieces that grow: often
+// only the first names are wanted.
+type kept struct {
+	o     *overlay
+	items []item
+	after string
+	n     int
 }
 
-// kept is a listing that is in memory.
-type kept struct{ names []name }
-
-func (k *kept) next(context.Context) ([]name, bool, error) { return k.names, false, nil }
+func (k *kept) next(context.Context) ([]item, bool, error) {
+	if k.n == 0 {
+		at, found := slices.BinarySearchFunc(k.items, k.after, func(i item, o string) int { return strings.Compare(i.order(), o) })
+		if found {
+			at++
+		}
+		k.items, k.n = k.items[at:], 4
+	}
+	k.n = min(2*k.n, rowsAtOnce)
+	some := k.items[:min(k.n, len(k.items))]
+	k.items = k.items[len(some):]
+	return slices.Clone(some), len(k.items) > 0, nil
+}
 
 // paged is a listing that is too big for that.
 type paged struct {
 	o     *overlay
 	key   string
+	after string
 	token string
 }
 
-func (p *paged) next(ctx context.Context) (out []name, more bool, err error) {
-	page, err := ask(ctx, func(ctx context.Context) (object.Page, error) {
-		return p.o.fs.remote.List(ctx, object.ListQuery{Prefix: p.key, Delimiter: "/", Token: p.token})
-	})
+func (p *paged) next(ctx context.Context) (out []item, more bool, err error) {
+	query := object.ListQuery{Prefix: p.key, Delimiter: "/", Token: p.token}
+	if p.token == "" && p.after != "" {
+		query.After = p.key + p.after
+	}
+	page, err := p.o.page(ctx, query)
 	if err != nil {
 		return nil, false, err
 	}
 	l := &listing{files: map[string]object.Entry{}, dirs: map[string]struct{}{}}
 	p.o.add(l, p.key, page)
 	p.token = page.Next
-	out, err = p.o.namesOf(l)
+	out = p.o.itemsOf(l)
+	for len(out) > 0 && out[0].order() <= p.after {
+		out = out[1:]
+	}
 	return out, page.Next != "", err
 }
 
 func (s *dirStream) close() { s.asked.Done() }
 
-// next returns the next name; ok is false at the end.
-func (s *dirStream) next(ctx context.Context) (n name, ok bool, err error) {
+// next returns the next item; ok is false at the end.
+func (s *dirStream) next(ctx context.Context) (i item, ok bool, err error) {
 	for {
-		for len(s.page) == 0 && s.more {
-			if s.page, s.more, err = s.src.next(ctx); err != nil {
-				return name{}, false, err
-			}
-			s.page = s.settled(s.page)
+		if err := s.fill(ctx); err != nil {
+			return item{}, false, err
 		}
-		var l laid
+		var byRow bool
 		switch {
-		case len(s.rows) > 0 && (len(s.page) == 0 || s.rows[0].name.name <= s.page[0].name):
-			l, s.rows = s.rows[0], s.rows[1:]
-			if len(s.page) > 0 && s.page[0].name == l.name.name {
-				n, s.page = s.page[0], s.page[1:]
-			} else {
-				n = name{}
+		case len(s.rows) > 0 && (len(s.page) == 0 || s.rows[0].order() <= s.page[0].order()):
+			r := s.rows[0]
+			s.rows = s.rows[1:]
+			if len(s.page) > 0 && s.page[0].order() == r.order() {
+				s.page = s.page[1:]
 			}
+			if !r.put {
+				continue
+			}
+			i, byRow = r.item, true
 		case len(s.page) > 0:
-			n, s.page = s.page[0], s.page[1:]
-			l = laid{name: name{name: n.name}}
+			i, s.page = s.page[0], s.page[1:]
 		case s.partial:
-			return name{}, false, errAway
+			return item{}, false, errAway
 		default:
-			return name{}, false, nil
+			return item{}, false, nil
 		}
-		n = l.over(n)
-		if n.dir && !l.dir {
-			n.dir = !s.o.isGhost(ctx, s.asked, s.key+n.name+"/")
-		}
-		if (n.file || n.dir) && !s.given(n.name) {
-			return n, true, nil
+		if s.shows(ctx, i, byRow) {
+			return i, true, nil
 		}
 	}
 }
 
-// given reports whether the name was given out before, as a file and a
-// directory of one name may come on two pages.
-func (s *dirStream) given(n string) bool {
-	if s.begun && n <= s.last {
-		return true
+// fill sees to it that what comes next is at hand.
+func (s *dirStream) fill(ctx context.Context) (err error) {
+	for len(s.rows) == 0 && s.rowsMore {
+		if err := s.readRows(); err != nil {
+			return err
+		}
 	}
-	s.begun, s.last = true, n
-	return false
+	for len(s.page) == 0 && s.more {
+		var page []item
+		if page, s.more, err = s.src.next(ctx); err != nil {
+			return err
+		}
+		s.page = s.settled(page)
+	}
+	return nil
+}
+
+// shows decides whether an item is shown: of a file and a directory of one name
+// only one is, and a directory from which all is going is not.
+func (s *dirStream) shows(ctx context.Context, i item, byRow bool) bool {
+	for n := len(s.files); n > 0 && s.files[n-1]+"/" < i.order(); n-- {
+		s.files = s.files[:n-1]
+	}
+	if i.dir {
+		if slices.Contains(s.files, i.name) {
+			return false
+		}
+		return byRow || !s.o.isGhost(ctx, s.asked, s.key+i.name+"/")
+	}
+	if (!s.noRows || i.twin) && s.dirShows(ctx, i, byRow) {
+		return false
+	}
+	s.files = append(s.files, i.name)
+	return true
+}
+
+// dirShows reports whether the directory of the same name is shown instead of
+// the file i.
+func (s *dirStream) dirShows(ctx context.Context, i item, byRow bool) bool {
+	key := s.key + i.name + "/"
+	row, err := s.o.q.Row(key)
+	if err == nil && row != nil {
+		return row.Kind == journal.Put
+	}
+	return !byRow && i.twin && !s.o.isGhost(ctx, s.asked, key)
 }
 
 // settled lays what rows have become since the listing was asked for over one
 // page of it (R9).
-func (s *dirStream) settled(page []name) []name {
-	high := ""
-	all := make(map[string]name, len(page))
-	for _, n := range page {
-		all[n.name] = n
-		high = max(high, n.name)
+func (s *dirStream) settled(page []item) []item {
+	from := s.pageTo
+	to := "\xff"
+	if s.more {
+		if len(page) == 0 {
+			return page
+		}
+		to = page[len(page)-1].order()
+	}
+	s.pageTo = to
+	all := map[string]item{}
+	change := false
+	put := func(i item, there bool) {
+		o := i.order()
+		if !nameable(i.name) || o <= from || o > to {
+			return // of another page
+		}
+		if !change {
+			change = true
+			for _, p := range page {
+				all[p.order()] = p
+			}
+		}
+		if there {
+			i.twin = all[o].twin
+			all[o] = i
+		} else {
+			delete(all, o)
+		}
 	}
 	living := map[string]bool{}
 	s.asked.Under(s.key, func(key string, m writeback.Memo) {
-		rest := key[len(s.key):]
-		first, below, isDir := strings.Cut(rest, "/")
-		if !nameable(first) || s.more && first > high {
-			return // of a page that is still to come
-		}
-		n := all[first]
-		n.name = first
+		first, below, isDir := strings.Cut(key[len(s.key):], "/")
+		there := !m.Ref.IsZero()
 		switch {
 		case isDir && below != "":
-			living[first] = living[first] || !m.Ref.IsZero()
+			living[first] = living[first] || there
 		case isDir:
-			n.dir = !m.Ref.IsZero()
+			put(item{name: first, dir: true}, there)
 		default:
-			n.file = !m.Ref.IsZero()
-			n.mode = object.TypeFile
+			mode := object.TypeFile
 			if m.Attrs != nil {
-				n.mode = typeOf(m.Attrs)
+				mode = typeOf(m.Attrs)
 			}
+			put(item{name: first, mode: mode}, there)
 		}
-		all[first] = n
 	})
-	for n := range living {
-		if l := all[n]; living[n] {
-			l.dir = true
-			all[n] = l
+	for first, yes := range living {
+		if yes {
+			put(item{name: first, dir: true}, true)
 		}
 	}
-	return sorted(all)
+	if change {
+		page = page[:0:0]
+		for _, i := range all {
+			if _, dir := all[i.name+"/"]; !i.dir {
+				i.twin = dir
+			}
+			page = append(page, i)
+		}
+		sort.Slice(page, func(i, k int) bool { return page[i].order() < page[k].order() })
+	}
+	s.types(page)
+	return page
+}
+
+// types looks up what small objects are, as far as that is known here; what is
+// not stays open (DT_UNKNOWN).
+func (s *dirStream) types(page []item) {
+	_ = s.o.q.View(func(tx *journal.Tx) error {
+		for n := range page {
+			if i := &page[n]; !i.dir && i.mode == 0 {
+				a, err := tx.Attrs(s.key + i.name)
+				if err != nil {
+					return err
+				}
+				if a != nil {
+					i.mode = typeOf(a)
+				}
+			}
+		}
+		return nil
+	})
 }
 
 // empty reports whether the directory key holds no name.
 func (o *overlay) empty(ctx context.Context, key string) (bool, error) {
-	s, err := o.stream(ctx, key, o.fs.freshIn(key))
+	s, err := o.stream(ctx, key, o.fs.freshIn(key), "")
 	if err != nil {
 		return false, err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -29,6 +30,9 @@ type listing struct {
 	files   map[string]object.Entry
 	dirs    map[string]struct{}
 	marker  *object.Entry // the directory's own object
+
+	once  sync.Once
+	items []item // what it shows, in order; made when it is asked for
 }
 
 func (o *overlay) dropLocked(key string) {

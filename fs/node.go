@@ -162,6 +162,19 @@ func (f *FS) newIno(c *node, key string) uint64 {
 	}
 }
 
+// inoOf is the inode number that a name of a listing has, or will have when it
+// is looked up.
+func (f *FS) inoOf(dir *node, i item) uint64 {
+	if have := dir.GetChild(i.name); have != nil {
+		return have.StableAttr().Ino
+	}
+	ino := hash(dir.key()+i.order()) & (1<<63 - 1)
+	if ino <= 1 {
+		ino += 2
+	}
+	return ino
+}
+
 // OnForget gives the number back.
 func (n *node) OnForget() {
 	n.fs.mu.Lock()

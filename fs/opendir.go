@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"hash/fnv"
 	"sync"
 	"syscall"
 
@@ -11,17 +12,24 @@ import (
 	"github.com/ossmount/ossmount/internal/object"
 )
 
-// dirHandle is an open directory. Its offsets are the places of names in the
-// order in which they were given out, and count from 1; a seek to 0 begins
-// anew, one to an earlier place goes back among the names that were seen.
+// dirHandle is an open directory. Its offsets count the names that were given
+// out, "." and ".." first. A seek goes back to any of them: of each a hash is
+// kept (8 bytes), and of one in a block its place, from where the listing is
+// taken up again; what was given out between there and the offset is left out
+// then, so that names which stay are shown once, whatever comes or goes.
 type dirHandle struct {
 	n *node
 
-	mu   sync.Mutex
-	s    *dirStream
-	seen []fuse.DirEntry
-	at   int
+	mu     sync.Mutex
+	s      *dirStream
+	at     int      // offset of what comes next
+	given  []uint64 // hashes of the places of what was given out, from offset 2 on
+	places []string // where the blocks begin: after this place
+	skip   map[uint64]struct{}
 }
+
+// block is how many names lie between two places that are kept.
+const block = 512
 
 var (
 	_ gofs.FileReaddirenter = (*dirHandle)(nil)
@@ -41,25 +49,18 @@ func (d *dirHandle) Readdirent(ctx context.Context) (*fuse.DirEntry, syscall.Err
 	defer cancel()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for d.at >= len(d.seen) {
-		e, ok, err := d.moreLocked(ctx)
-		if err != nil {
-			return nil, d.n.fs.errno("readdir", err)
-		}
-		if !ok {
-			return nil, 0
-		}
-		e.Off = uint64(len(d.seen) + 1)
-		d.seen = append(d.seen, e)
+	e, ok, err := d.moreLocked(ctx)
+	if err != nil || !ok {
+		return nil, d.n.fs.errno("readdir", err)
 	}
-	e := d.seen[d.at]
 	d.at++
+	e.Off = uint64(d.at)
 	return &e, 0
 }
 
 // moreLocked takes the next name: ".", "..", then the directory's.
 func (d *dirHandle) moreLocked(ctx context.Context) (e fuse.DirEntry, ok bool, err error) {
-	switch len(d.seen) {
+	switch d.at {
 	case 0:
 		return fuse.DirEntry{Name: ".", Mode: object.TypeDir, Ino: d.n.StableAttr().Ino}, true, nil
 	case 1:
@@ -69,28 +70,72 @@ func (d *dirHandle) moreLocked(ctx context.Context) (e fuse.DirEntry, ok bool, e
 		}
 		return fuse.DirEntry{Name: "..", Mode: object.TypeDir, Ino: ino}, true, nil
 	}
+	n := d.at - 2 // how many names came before
 	if d.s == nil {
+		after := ""
+		if n > 0 {
+			after = d.places[n/block]
+		}
 		key := d.n.key()
-		if d.s, err = d.n.fs.overlay.stream(ctx, key, d.n.fs.freshIn(key)); err != nil {
+		if d.s, err = d.n.fs.overlay.stream(ctx, key, d.n.fs.freshIn(key), after); err != nil {
 			return e, false, err
 		}
+		if len(d.places) == 0 {
+			d.places = append(d.places, "")
+		}
 	}
-	n, ok, err := d.s.next(ctx)
-	return fuse.DirEntry{Name: n.name, Mode: n.shown()}, ok, err
+	for {
+		i, ok, err := d.s.next(ctx)
+		if err != nil || !ok {
+			return e, false, err
+		}
+		h := hash(i.order())
+		if _, again := d.skip[h]; again {
+			continue
+		}
+		d.given = setAt(d.given, n, h)
+		if n++; n%block == 0 {
+			d.places = setAt(d.places, n/block, i.order())
+		}
+		return fuse.DirEntry{Name: i.name, Mode: i.shown(), Ino: d.n.fs.inoOf(d.n, i)}, true, nil
+	}
+}
+
+// setAt sets the element n of s, which is there or is the next.
+func setAt[T any](s []T, n int, v T) []T {
+	if n == len(s) {
+		return append(s, v)
+	}
+	s[n] = v
+	return s
+}
+
+func hash(s string) uint64 {
+	h := fnv.New64a()
+	h.Write([]byte(s))
+	return h.Sum64()
 }
 
 // Seekdir implements seekdir and rewinddir.
 func (d *dirHandle) Seekdir(_ context.Context, off uint64) syscall.Errno {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if off == 0 {
+	switch {
+	case off == uint64(d.at):
+		return 0
+	case off == 0:
 		d.closeLocked()
-		d.seen = nil
-	}
-	if off > uint64(len(d.seen)) {
+		d.given, d.places, d.at = nil, nil, 0
+		return 0
+	case off > uint64(len(d.given)+2):
 		return syscall.EINVAL
 	}
+	d.closeLocked()
 	d.at = int(off)
+	d.skip = map[uint64]struct{}{}
+	for n := max(d.at-2, 0) / block * block; n < d.at-2; n++ {
+		d.skip[d.given[n]] = struct{}{}
+	}
 	return 0
 }
 
@@ -99,6 +144,7 @@ func (d *dirHandle) closeLocked() {
 		d.s.close()
 		d.s = nil
 	}
+	d.skip = nil
 }
 
 // Releasedir implements closedir.
