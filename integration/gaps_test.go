@@ -41,6 +41,10 @@ var notYet = []string{
 	"TestAttributesOfOthersAreAskedForOnce",
 	"TestRsyncOfATreeIsOneRequestEach",
 	"TestRenameOfADirectoryIsOneCopyEach",
+	"TestRenameOfALargeDirectoryReturnsAfterItsListing",
+	"TestRenameOfADirectorySurvivesSIGKILLAtAnyMoment",
+	"TestDirectoriesThatMovedNamesImplyAreThere",
+	"TestLifeGoesOnInADirectoryThatMoves",
 }
 
 // notYetOr skips a test that is listed in notYet.
