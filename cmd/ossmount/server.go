@@ -18,7 +18,7 @@ import (
 
 func serverCommand() *cobra.Command {
 	var listen, data, admin, id, secret, logLevel string
-	var buckets []string
+	var buckets, domains []string
 	var latency time.Duration
 	var bandwidth bytesValue
 	c := &cobra.Command{
@@ -45,7 +45,7 @@ EXAMPLE
 			}
 			ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
-			s, err := ossemu.Open(ctx, data, ossemu.Options{Keys: map[string]string{id: secret}, Latency: latency, Bandwidth: int64(bandwidth), Log: log})
+			s, err := ossemu.Open(ctx, data, ossemu.Options{Keys: map[string]string{id: secret}, Domains: domains, Latency: latency, Bandwidth: int64(bandwidth), Log: log})
 			if err != nil {
 				return err
 			}
@@ -67,6 +67,7 @@ EXAMPLE
 	fl.Lookup("access-key-secret").DefValue = "" // never print a secret
 	fl.Lookup("access-key-id").DefValue = ""
 	fl.StringArrayVar(&buckets, "create-bucket", nil, "make this bucket if it is not there (repeatable)")
+	fl.StringArrayVar(&domains, "domain", nil, "host name below which a bucket is the first label, as in bucket.oss.test (repeatable)")
 	fl.DurationVar(&latency, "latency", 0, "added to each answer")
 	fl.Var(&bandwidth, "bandwidth", "bytes per second, in both directions together (0: no limit)")
 	fl.StringVar(&logLevel, "log-level", "info", "debug, info, warn or error")
