@@ -89,7 +89,7 @@ func fingerprint(r *http.Request) string {
 // believed. A flip that changes nothing of what the request says (a letter of
 // a header's name in the other case) is the same request.
 func TestAFlippedByteIsRefused(t *testing.T) {
-	s := newRig(t).s
+	s := newRigWith(t, withToken()).s
 	judge := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if code := verdict(t, s, r); code != "" {
 			http.Error(w, code, http.StatusForbidden)
@@ -99,7 +99,7 @@ func TestAFlippedByteIsRefused(t *testing.T) {
 	}))
 	defer judge.Close()
 	requests := map[string][]byte{}
-	bothVersions(t, func(t *testing.T, v oss.AuthVersionType) {
+	allVersions(t, func(t *testing.T, v oss.AuthVersionType) {
 		for name, raw := range signedRequests(t, judge.URL, v) {
 			requests[fmt.Sprintf("%s, %s", v, name)] = raw
 		}
@@ -144,7 +144,7 @@ func signedRequests(t *testing.T, url string, v oss.AuthVersionType) map[string]
 	t.Helper()
 	out := map[string][]byte{}
 	c := &captured{}
-	client, err := oss.New(url, testKey, testSecret, oss.AuthVersion(v), oss.Region(testRegion), oss.SecurityToken("tok"), oss.HTTPClient(&http.Client{Transport: c}))
+	client, err := oss.New(url, testKey, testSecret, oss.AuthVersion(v), oss.Region(testRegion), oss.SecurityToken("token"), oss.HTTPClient(&http.Client{Transport: c}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,12 +13,13 @@ var responseOverrides = []string{"Content-Type", "Content-Language", "Expires", 
 
 func (c *call) getObject() (*answer, error) {
 	out := &answer{status: 200}
+	var o *object
 	err := c.s.store.view(func() error {
 		named, bytes, err := c.readableLocked()
 		if err != nil {
 			return err
 		}
-		o := through(named, bytes)
+		o = through(named, bytes)
 		if err := checkConditions(c.r.Header, readConditions, o); err != nil {
 			return err
 		}
@@ -46,6 +47,7 @@ func (c *call) getObject() (*answer, error) {
 			out.set(name, v)
 		}
 	}
+	c.compress(out, o)
 	return out, nil
 }
 
@@ -64,6 +66,7 @@ func (c *call) headObject() (*answer, error) {
 	}
 	out := &answer{status: 200, length: o.size}
 	c.setObjectHeaders(out, o, bytes.kind)
+	c.compress(out, o)
 	return out, nil
 }
 

@@ -40,6 +40,9 @@ type answer struct {
 	length int64         // of body, or of the body that HEAD does not send
 }
 
+// unknownLength is the length of a body that is sent in chunks.
+const unknownLength = -1
+
 func (a *answer) set(name, value string) {
 	if a.header == nil {
 		a.header = http.Header{}
@@ -136,7 +139,7 @@ func (c *call) send(w http.ResponseWriter, a *answer) {
 	if a.body != nil || c.r.Method == http.MethodHead {
 		length = a.length
 	}
-	if a.status != http.StatusNoContent && a.status != http.StatusNotModified {
+	if length != unknownLength && a.status != http.StatusNoContent && a.status != http.StatusNotModified {
 		h.Set("Content-Length", strconv.FormatInt(length, 10))
 	}
 	entry := c.s.tally.begin(c, a.status)
@@ -158,15 +161,23 @@ func (c *call) send(w http.ResponseWriter, a *answer) {
 func (c *call) stream(out io.Writer, a *answer) {
 	buffer := buffers.Get().(*[]byte)
 	defer buffers.Put(buffer)
-	for sent := int64(0); sent < a.length; {
-		n, err := a.body.Read((*buffer)[:min(int64(len(*buffer)), a.length-sent)])
+	known := a.length != unknownLength
+	for sent := int64(0); !known || sent < a.length; {
+		piece := *buffer
+		if known {
+			piece = piece[:min(int64(len(piece)), a.length-sent)]
+		}
+		n, err := a.body.Read(piece)
 		if n > 0 {
-			if _, err := out.Write((*buffer)[:n]); err != nil {
+			if _, err := out.Write(piece[:n]); err != nil {
 				return // the client is gone
 			}
 			sent += int64(n)
 		}
-		if err != nil && sent < a.length {
+		if err == io.EOF && !known {
+			return
+		}
+		if err != nil && (!known || sent < a.length) {
 			c.s.o.Log.Error("object not readable", "bucket", c.bucket, "key", c.key, "error", err)
 			panic(http.ErrAbortHandler)
 		}

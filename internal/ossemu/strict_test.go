@@ -1,0 +1,171 @@
+package ossemu
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/aliyun/aliyun-oss-go-sdk/oss"
+)
+
+func TestTextsAreCompressedOnTheWire(t *testing.T) {
+	r := newRig(t)
+	text := pattern(1, 300<<10)
+	r.put("text", text, oss.ContentType("text/plain; charset=utf-8"))
+	r.put("short", text[:minCompressed-1], oss.ContentType("text/plain"))
+	r.put("picture", text, oss.ContentType("image/png"))
+	r.put("stored", text, oss.ContentType("text/plain"), oss.ContentEncoding("br"))
+	at := "/" + testBucket + "/"
+	for name, c := range map[string]struct {
+		method, key, accept, byteRange string
+		compressed                     bool
+	}{
+		"a text":              {"GET", "text", "gzip", "", true},
+		"its head":            {"HEAD", "text", "gzip, deflate", "", true},
+		"nobody asked":        {"GET", "text", "identity", "", false},
+		"a range":             {"GET", "text", "gzip", "bytes=0-9999", false},
+		"short":               {"GET", "short", "gzip", "", false},
+		"no text":             {"GET", "picture", "gzip", "", false},
+		"stored with its own": {"GET", "stored", "gzip", "", false},
+	} {
+		q := r.signed(c.method, at+c.key, nil)
+		q.Header.Set("Accept-Encoding", c.accept)
+		if c.byteRange != "" {
+			q.Header.Set("Range", c.byteRange)
+		}
+		a, err := http.DefaultTransport.RoundTrip(q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(a.Body)
+		a.Body.Close()
+		if err != nil || a.StatusCode/100 != 2 {
+			t.Fatal(name, a.StatusCode, err)
+		}
+		zipped := a.Header.Get("Content-Encoding") == "gzip"
+		if zipped != c.compressed || zipped != (a.Header.Get("ETag") == "") || zipped != (a.ContentLength < 0) {
+			t.Errorf("%s: %v, %d", name, a.Header, a.ContentLength)
+		}
+		if a.Header.Get("x-oss-hash-crc64ecma") == "" {
+			t.Errorf("%s: no CRC", name)
+		}
+		if zipped && c.method == "GET" {
+			z, err := gzip.NewReader(bytes.NewReader(body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if plain, err := io.ReadAll(z); err != nil || !bytes.Equal(plain, text) {
+				t.Errorf("%s: other bytes, %v", name, err)
+			}
+		}
+	}
+	// The SDK, which lets net/http ask for gzip, gets the bytes.
+	if !bytes.Equal(r.get("text"), text) {
+		t.Error("bytes differ")
+	}
+}
+
+func TestAConditionalPutIsRefused(t *testing.T) {
+	r := newRig(t)
+	r.put("k", []byte("old"))
+	for _, name := range []string{"If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since"} {
+		err := r.bucket(oss.AuthV4).PutObject("k", strings.NewReader("new"), oss.SetHeader(name, "*"))
+		wantCode(t, err, 501, "NotImplemented")
+	}
+	if string(r.get("k")) != "old" {
+		t.Error("a refused Put was carried out")
+	}
+}
+
+func TestHeadersThatOSSRefuses(t *testing.T) {
+	r := newRig(t)
+	b := r.bucket(oss.AuthV4)
+	for name, c := range map[string]struct {
+		header, value, code string
+	}{
+		"slower than OSS lets":         {"x-oss-traffic-limit", "245759", "InvalidArgument"},
+		"faster than OSS lets":         {"x-oss-traffic-limit", "838860801", "InvalidArgument"},
+		"no speed":                     {"x-oss-traffic-limit", "fast", "InvalidArgument"},
+		"a key without KMS":            {"x-oss-server-side-encryption-key-id", "k", "InvalidArgument"},
+		"data encryption without KMS":  {"x-oss-server-side-data-encryption", "SM4", "InvalidArgument"},
+		"a callback that is no JSON":   {"x-oss-callback", base64.StdEncoding.EncodeToString([]byte("no")), "InvalidArgument"},
+		"a callback that is no base64": {"x-oss-callback", "{}", "InvalidArgument"},
+		"a tag with an ampersand":      {"x-oss-tagging", "a=x%26y", "InvalidTag"},
+		"eleven tags":                  {"x-oss-tagging", "a=&b=&c=&d=&e=&f=&g=&h=&i=&j=&k=", "InvalidTag"},
+	} {
+		err := b.PutObject("k", strings.NewReader("x"), oss.SetHeader(c.header, c.value))
+		if se, ok := err.(oss.ServiceError); !ok || se.StatusCode != 400 || se.Code != c.code {
+			t.Errorf("%s: %v, want 400 %s", name, err, c.code)
+		}
+	}
+	if ok, _ := b.IsObjectExist("k"); ok {
+		t.Error("a refused Put made an object")
+	}
+	err := b.PutObject("k", strings.NewReader("x"), oss.TrafficLimitHeader(819200), oss.ServerSideEncryption("KMS"), oss.ServerSideDataEncryption("SM4"))
+	if h := r.head("k"); err != nil || h.Get("X-Oss-Server-Side-Data-Encryption") != "SM4" {
+		t.Error(h, err)
+	}
+}
+
+func TestACallbackFailsAndTheObjectIsThere(t *testing.T) {
+	r := newRig(t)
+	wish := base64.StdEncoding.EncodeToString([]byte(`{"callbackUrl": "127.0.0.1:1", "callbackBody": "x"}`))
+	err := r.bucket(oss.AuthV4).PutObject("k", strings.NewReader("x"), oss.Callback(wish))
+	wantCode(t, err, 203, "CallbackFailed")
+	if string(r.get("k")) != "x" {
+		t.Error("the object is not there")
+	}
+}
+
+func TestABucketWithoutVersionsHasTheNullVersion(t *testing.T) {
+	r := newRig(t)
+	b := r.bucket(oss.AuthV4)
+	for i := range 5 {
+		r.put(fmt.Sprint("a+b/", i), []byte("x"))
+	}
+	page, err := b.ListObjectVersions(oss.MaxKeys(3))
+	if err != nil || len(page.ObjectVersions) != 3 || !page.IsTruncated || page.NextKeyMarker != "a+b/2" {
+		t.Fatalf("%+v %v", page, err)
+	}
+	if v := page.ObjectVersions[0]; v.Key != "a+b/0" || v.VersionId != "null" || !v.IsLatest {
+		t.Errorf("%+v", v)
+	}
+	page, err = b.ListObjectVersions(oss.KeyMarker(page.NextKeyMarker), oss.VersionIdMarker(page.NextVersionIdMarker))
+	if err != nil || len(page.ObjectVersions) != 2 || page.IsTruncated {
+		t.Fatalf("%+v %v", page, err)
+	}
+	if string(r.get("a+b/0", oss.VersionId("null"))) != "x" {
+		t.Error("the null version differs")
+	}
+	_, err = b.GetObject("a+b/0", oss.VersionId("CAEQ"))
+	wantCode(t, err, 404, "NoSuchVersion")
+	wantCode(t, b.DeleteObject("a+b/0", oss.VersionId("CAEQ")), 404, "NoSuchVersion")
+	_, err = b.CopyObject("a+b/0", "copy", oss.VersionId("CAEQ"))
+	wantCode(t, err, 404, "NoSuchVersion")
+	if err := b.DeleteObject("a+b/0", oss.VersionId("null")); err != nil {
+		t.Error(err)
+	}
+	if ok, _ := b.IsObjectExist("a+b/0"); ok {
+		t.Error("it is still there")
+	}
+}
+
+func TestABucketKeepsItsRedundancy(t *testing.T) {
+	r := newRig(t)
+	c := r.client(oss.AuthV4)
+	if err := c.CreateBucket("zoned", oss.RedundancyType(oss.RedundancyZRS)); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, c.CreateBucket("zoned"), 409, "BucketAlreadyExists")
+	r.die()
+	r.open(testOptions())
+	info, err := r.client(oss.AuthV4).GetBucketInfo("zoned")
+	if err != nil || info.BucketInfo.RedundancyType != "ZRS" {
+		t.Errorf("%+v %v", info, err)
+	}
+}
