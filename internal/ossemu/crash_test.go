@@ -169,6 +169,39 @@ func TestTheLogIsRewritten(t *testing.T) {
 	}
 }
 
+// A crash while the log is rewritten leaves a beginning of the new one.
+func TestAHalfWrittenNewLogIsNoLog(t *testing.T) {
+	r := newRig(t)
+	r.put("k", []byte("kept"))
+	log, err := os.ReadFile(filepath.Join(r.dir, "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.put("k", []byte("newer"))
+	for _, n := range []int{0, 1, len(log) / 2, len(log)} {
+		r.die()
+		if err := os.WriteFile(filepath.Join(r.dir, "log.new"), log[:n], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r.open(testOptions())
+		if got := r.get("k"); string(got) != "newer" {
+			t.Errorf("with %d bytes of a new log, k is %q", n, got)
+		}
+		r.put("after", fmt.Append(nil, n))
+		r.s.store.mu.Lock()
+		err := r.s.store.rewriteLocked()
+		r.s.store.mu.Unlock()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.die()
+		r.open(testOptions())
+		if string(r.get("k")) != "newer" || string(r.get("after")) != fmt.Sprint(n) {
+			t.Errorf("%d bytes of a new log came into the next", n)
+		}
+	}
+}
+
 // rawPut sends a signed PUT and gives the caller the connection in the middle
 // of the body.
 func (r *rig) rawPut(key string, header string) net.Conn {

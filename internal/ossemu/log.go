@@ -123,14 +123,14 @@ func (st *store) writeLocked(r record) error {
 	return nil
 }
 
-// compactAt is the length from which a log may be worth rewriting.
-const compactAt = 16 << 20
+// normalCompactAt is the length from which a log may be worth rewriting.
+const normalCompactAt = 16 << 20
 
 // compactLocked rewrites the log when more than half of its records are dead.
 // A crash in the middle leaves the old log and a log.new that is overwritten
 // next time.
 func (st *store) compactLocked() error {
-	if st.length < compactAt || st.records < 2*st.aliveLocked() {
+	if st.length < st.compactAt || st.records < 2*st.aliveLocked() {
 		return nil
 	}
 	return st.rewriteLocked()

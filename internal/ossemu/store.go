@@ -35,6 +35,8 @@ type store struct {
 	records int              // in the log
 	frame   []byte           // scratch of writeLocked
 	broken  error            // why the log cannot be written any more
+
+	compactAt int64 // length of the log
 }
 
 // bucket is one bucket; store.mu owns it.
@@ -55,7 +57,7 @@ func openStore(ctx context.Context, dir string, sync bool, log *slog.Logger) (_ 
 	if err := os.MkdirAll(filepath.Join(dir, "data"), 0o700); err != nil {
 		return nil, err
 	}
-	st := &store{dir: dir, sync: sync, log: log, buckets: map[string]*bucket{}, refs: map[uint64]int32{}}
+	st := &store{dir: dir, sync: sync, log: log, buckets: map[string]*bucket{}, refs: map[uint64]int32{}, compactAt: normalCompactAt}
 	st.next.Store(1)
 	defer func() {
 		if err != nil {
