@@ -1,0 +1,85 @@
+package ossemu
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/aliyun/aliyun-oss-go-sdk/oss"
+)
+
+// million puts n objects in directories of 1000 into the store, by its own
+// face: a PUT for each would take minutes and show nothing.
+func million(tb testing.TB, s *Server, n int) {
+	tb.Helper()
+	etag := etagOf(nil)
+	for i := range n {
+		o := &object{key: millionth(i), kind: kindNormal, etag: etag, modified: 1700000000, attrs: attrs{class: classStandard}}
+		err := s.store.change(func() (record, error) { return record{kind: recPut, bucket: testBucket, object: o}, nil })
+		if err != nil {
+			tb.Fatal(err)
+		}
+	}
+}
+
+func millionth(i int) string { return fmt.Sprintf("dir%04d/file-%03d.txt", i/1000, i%1000) }
+
+// everyPage lists all keys in pages of 1000, and checks their order.
+func everyPage(tb testing.TB, b *oss.Bucket, options ...oss.Option) (names, pages int) {
+	tb.Helper()
+	for token, last, more := "", "", true; more; pages++ {
+		page, err := b.ListObjectsV2(append(options, oss.MaxKeys(1000), oss.ContinuationToken(token))...)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		for _, o := range page.Objects {
+			if o.Key <= last {
+				tb.Fatalf("%q after %q", o.Key, last)
+			}
+			last = o.Key
+		}
+		names += len(page.Objects) + len(page.CommonPrefixes)
+		token, more = page.NextContinuationToken, page.IsTruncated
+	}
+	return names, pages
+}
+
+// BenchmarkMillionKeys opens a directory of a million objects and lists all of
+// it over HTTP, from a server of its own process. Per key: RSS after the load
+// and after the listing, which must not be more by what was listed.
+func BenchmarkMillionKeys(b *testing.B) {
+	const n = 1_000_000
+	dir := b.TempDir()
+	s, err := Open(context.Background(), dir, testOptions())
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := s.CreateBucket(testBucket); err != nil {
+		b.Fatal(err)
+	}
+	start := time.Now()
+	million(b, s, n)
+	b.ReportMetric(time.Since(start).Seconds(), "load-s")
+	if err := s.Close(); err != nil {
+		b.Fatal(err)
+	}
+	start = time.Now()
+	server := startCommand(b, dir)
+	b.ReportMetric(time.Since(start).Seconds(), "open-s")
+	b.ReportMetric(server.peak(b), "open-RSS-MiB")
+	bucket := server.bucket(b)
+	for b.Loop() {
+		start = time.Now()
+		if names, pages := everyPage(b, bucket); names != n || pages != n/1000 {
+			b.Fatalf("%d names on %d pages", names, pages)
+		}
+		b.ReportMetric(time.Since(start).Seconds(), "list-s")
+		start = time.Now()
+		if names, _ := everyPage(b, bucket, oss.Delimiter("/")); names != n/1000 {
+			b.Fatalf("%d directories", names)
+		}
+		b.ReportMetric(float64(time.Since(start).Milliseconds()), "folded-list-ms")
+	}
+	b.ReportMetric(server.peak(b), "RSS-MiB")
+}
