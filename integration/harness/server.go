@@ -116,9 +116,32 @@ type Upload struct {
 
 // Request is one line of the server's log.
 type Request struct {
-	Op     string `json:"op"`
-	Key    string `json:"key"`
-	Status int    `json:"status"`
+	Seq      int64     `json:"seq"`
+	Time     time.Time `json:"time"`
+	Op       string    `json:"op"`
+	Bucket   string    `json:"bucket"`
+	Key      string    `json:"key"`
+	Part     int       `json:"part"`
+	UploadID string    `json:"upload_id"`
+	BytesIn  int64     `json:"bytes_in"`
+	BytesOut int64     `json:"bytes_out"`
+	Status   int       `json:"status"` // 0: no answer was sent
+	Code     string    `json:"code"`
+	Work     int       `json:"work"` // where no answer was sent: the status of what was done
+	Faults   []struct {
+		ID int    `json:"id"`
+		Do string `json:"do"`
+		At string `json:"at"`
+	} `json:"faults"`
+}
+
+// Fault is a fault in force and what it has done.
+type Fault struct {
+	ID      int    `json:"id"`
+	Seed    uint64 `json:"seed"`    // with a probability
+	Matched int64  `json:"matched"` // requests that came to its place
+	Fired   int64  `json:"fired"`   // of those, how often it happened
+	Held    int64  `json:"held"`    // requests that wait because of it
 }
 
 // Counts of requests since the last Reset.
@@ -127,8 +150,75 @@ func (s *Server) Counts() (c Counts, err error) { return c, s.admin("GET", "/cou
 // Uploads that are open.
 func (s *Server) Uploads() (u []Upload, err error) { return u, s.admin("GET", "/uploads", nil, &u) }
 
-// Log is the last requests.
+// Log is the last 10,000 requests.
 func (s *Server) Log() (r []Request, err error) { return r, s.admin("GET", "/log", nil, &r) }
+
+// Mark is the number of the last request, for WaitFor.
+func (s *Server) Mark() (int64, error) {
+	list, err := s.Log()
+	if err != nil || len(list) == 0 {
+		return 0, err
+	}
+	return list[len(list)-1].Seq, nil
+}
+
+// WaitFor waits for a request behind number after (0: the first in the log) for
+// which is is true; nil: any request. It asks without sleeping.
+func (s *Server) WaitFor(ctx context.Context, after int64, is func(Request) bool) (Request, error) {
+	for {
+		var list []Request
+		if err := s.adminIn(ctx, "GET", fmt.Sprintf("/log?after=%d&wait=10s", after), nil, &list); err != nil {
+			return Request{}, fmt.Errorf("wait for a request behind number %d: %w", after, err)
+		}
+		for _, r := range list {
+			if after = r.Seq; is == nil || is(r) {
+				return r, nil
+			}
+		}
+	}
+}
+
+// Fault brings a fault into force, written as for --fault (docs/server.md):
+// "reset,at=after,op=CompleteMultipartUpload,count=1".
+func (s *Server) Fault(spec string) (f Fault, err error) {
+	return f, s.admin("POST", "/faults", spec, &f)
+}
+
+// Faults lists those in force.
+func (s *Server) Faults() (f []Fault, err error) { return f, s.admin("GET", "/faults", nil, &f) }
+
+// RemoveFault takes one out of force: what it holds goes on, and what it made
+// late lands. It gives what the fault had done.
+func (s *Server) RemoveFault(id int) (f Fault, err error) {
+	return f, s.admin("DELETE", fmt.Sprint("/faults/", id), nil, &f)
+}
+
+// ClearFaults takes all out of force.
+func (s *Server) ClearFaults() error { return s.admin("DELETE", "/faults", nil, nil) }
+
+// WaitFired waits until a fault has fired so many times.
+func (s *Server) WaitFired(ctx context.Context, id int, times int64) (Fault, error) {
+	return s.waitFault(ctx, id, fmt.Sprint("fired=", times), func(f Fault) bool { return f.Fired >= times })
+}
+
+// WaitHeld waits until a fault holds a request.
+func (s *Server) WaitHeld(ctx context.Context, id int) (Fault, error) {
+	return s.waitFault(ctx, id, "held=1", func(f Fault) bool { return f.Held > 0 })
+}
+
+func (s *Server) waitFault(ctx context.Context, id int, what string, reached func(Fault) bool) (f Fault, err error) {
+	for err == nil && !reached(f) {
+		err = s.adminIn(ctx, "GET", fmt.Sprintf("/faults/%d?%s&wait=10s", id, what), nil, &f)
+	}
+	if err != nil {
+		return f, fmt.Errorf("wait for %s of fault %d: %w", what, id, err)
+	}
+	return f, nil
+}
+
+// Shape changes how slow the server is, by the fields of /shape in
+// docs/server.md: {"out": 1 << 20, "latency_in": "20ms"}.
+func (s *Server) Shape(fields map[string]any) error { return s.admin("PUT", "/shape", fields, nil) }
 
 // Reset forgets counts and log.
 func (s *Server) Reset() error { return s.admin("POST", "/reset", nil, nil) }
@@ -144,12 +234,21 @@ func (s *Server) Latency(d time.Duration) error {
 }
 
 func (s *Server) admin(method, path string, in, out any) error {
-	b, err := json.Marshal(in)
-	if err != nil {
-		return err
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
+	return s.adminIn(ctx, method, path, in, out)
+}
+
+// adminIn sends in as JSON, or as it is if it is text.
+func (s *Server) adminIn(ctx context.Context, method, path string, in, out any) error {
+	text, isText := in.(string)
+	b := []byte(text)
+	if !isText {
+		var err error
+		if b, err = json.Marshal(in); err != nil {
+			return err
+		}
+	}
 	req, err := http.NewRequestWithContext(ctx, method, s.AdminURL+path, bytes.NewReader(b))
 	if err != nil {
 		return err

@@ -45,7 +45,7 @@ func (c *call) temporary(access, token string) (string, error) {
 		if t.AccessKeyID != access {
 			return "", refuse(403, "AccessKeyIdAndSecurityTokenNotMatch", "The access key ID does not match the security token.", "")
 		}
-		if !t.Expires.IsZero() && c.s.o.Now().After(t.Expires) {
+		if !t.Expires.IsZero() && c.clock().After(t.Expires) {
 			return "", refuse(403, "SecurityTokenExpired", "The security token you provided has expired.", "")
 		}
 		return t.AccessKeySecret, nil

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 )
@@ -72,7 +73,7 @@ func TestAdminShapesAtRunTime(t *testing.T) {
 			}
 		}
 	}
-	if r.s.shape.latency() == 0 || r.s.shape.limiter.Load() == nil {
+	if now := r.s.shape.load(); now.Latency != Duration(500*time.Microsecond) || now.both == nil {
 		t.Error("nothing was set")
 	}
 	body := pattern(0, 300<<10)
@@ -81,7 +82,7 @@ func TestAdminShapesAtRunTime(t *testing.T) {
 		t.Error("a shaped body differs")
 	}
 	r.admin("PUT", "/bandwidth", `{"bytes_per_second": 0}`, nil)
-	if r.s.shape.limiter.Load() != nil {
+	if r.s.shape.load().both != nil {
 		t.Error("still limited")
 	}
 	var health map[string]bool

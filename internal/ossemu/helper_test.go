@@ -55,6 +55,7 @@ func newRigWith(t *testing.T, o Options) *rig {
 	}
 	t.Cleanup(func() {
 		r.web.Close()
+		r.s.running.all.Wait() // those whose connection a fault has cut
 		r.check()
 		if err := r.s.Close(); err != nil {
 			t.Error(err)

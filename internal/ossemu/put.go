@@ -7,7 +7,7 @@ import (
 )
 
 // now is Last-Modified of what is written now.
-func (c *call) now() int64 { return c.s.o.Now().Unix() }
+func (c *call) now() int64 { return c.clock().Unix() }
 
 func (c *call) putObject() (*answer, error) {
 	// OSS has no conditional write but x-oss-forbid-overwrite. It says so

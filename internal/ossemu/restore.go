@@ -59,7 +59,7 @@ func (c *call) restoreObject() (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	status, now := http.StatusAccepted, c.s.o.Now()
+	status, now := http.StatusAccepted, c.clock()
 	err = c.alterIf(func(o *object) error {
 		if !needsRestore(o.class) {
 			return errNoRestore

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // call is one request on its way through the server.
@@ -26,6 +28,21 @@ type call struct {
 
 	unsigned    bool // made by nobody we know, on something public
 	secondLevel bool // path style where the host is one of Options.Domains
+
+	w     http.ResponseWriter
+	began bool   // the answer is being sent
+	gone  bool   // the connection was cut: there is nobody to answer
+	code  string // of the error that is answered
+	work  int    // status of what was done; 0: nothing yet
+	entry *entry // in the log; nil: not yet
+
+	// What faults do to it.
+	fired           []firedFault
+	hidden          bool          // made by a fault, and hit by none
+	shift           time.Duration // of the clock
+	late            *fault        // the work waits for this one
+	slowIn, slowOut *rate.Limiter
+	own             lanes
 }
 
 // answer is what an operation wants to say. It is a value and not calls of a
@@ -52,14 +69,60 @@ func (a *answer) set(name, value string) {
 
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	c := s.newCall(r)
-	a, err := c.run()
+	c.w = w
+	if !s.running.enter(c) {
+		c.hurry()
+		c.send(c.errorAnswer(errUnavailable))
+		return
+	}
+	defer s.running.leave(c)
+	a := c.outcome()
+	defer a.close()
+	if !c.gone {
+		c.send(a)
+	}
+	if c.gone {
+		c.record(0) // a client that went away, or work that landed late
+	}
+}
+
+// hurry gives the client of a server that is closed a moment to send the rest
+// of its request and to read the answer.
+func (c *call) hurry() {
+	control := http.NewResponseController(c.w)
+	control.SetReadDeadline(time.Now().Add(time.Second))
+	control.SetWriteDeadline(time.Now().Add(time.Second))
+}
+
+// outcome is what there is to answer: the faults before the work, the work,
+// the faults after it.
+func (c *call) outcome() *answer {
+	err := c.wait(time.Duration(c.s.shape.load().LatencyIn))
+	if err == nil {
+		err = c.suffer(placeBefore, nil)
+	}
+	var a *answer
+	if err == nil {
+		a, err = c.run()
+	}
 	if err != nil {
 		a = c.errorAnswer(err)
 	}
-	if a.body != nil {
-		defer a.body.Close()
+	if c.work = a.status; c.gone {
+		return a
 	}
-	c.send(w, a)
+	if err := c.suffer(placeAfter, a); err != nil {
+		a.close()
+		a = c.errorAnswer(err)
+	}
+	return a
+}
+
+func (a *answer) close() {
+	if a.body != nil {
+		a.body.Close()
+		a.body = nil
+	}
 }
 
 func (s *Server) newCall(r *http.Request) *call {
@@ -74,9 +137,6 @@ func (s *Server) newCall(r *http.Request) *call {
 
 // run is the way of a request up to its answer.
 func (c *call) run() (*answer, error) {
-	if c.s.closed.Load() {
-		return nil, errUnavailable
-	}
 	if err := c.authorise(); err != nil {
 		return nil, err
 	}
@@ -91,20 +151,31 @@ func (c *call) run() (*answer, error) {
 			return nil, err
 		}
 	}
+	if c.r.ContentLength == 0 {
+		c.body.begin()
+		if err := c.land(); err != nil {
+			return nil, err
+		}
+	}
 	return c.op.run(c)
 }
 
-// wait lets d pass, unless the client or the server goes away first.
-func (c *call) wait(d time.Duration) {
-	if d <= 0 {
-		return
+// part is the part number of the request, 0 for none.
+func (c *call) part() int {
+	n, _ := strconv.Atoi(c.query.get("partNumber"))
+	return n
+}
+
+// clock is the server's time, as this request sees it.
+func (c *call) clock() time.Time { return c.s.o.Now().Add(c.shift) }
+
+// record puts the request into the log, once.
+func (c *call) record(status int) {
+	if c.entry == nil {
+		c.entry = c.s.tally.begin(c, status)
 	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-c.r.Context().Done():
-	case <-c.s.closing:
+	if status == 0 {
+		c.entry.end()
 	}
 }
 
@@ -115,18 +186,22 @@ const drainLimit = 64 << 20
 
 // send sends a. What the request cost is recorded before its last byte leaves,
 // so that a client which has its answer finds it in the counts.
-func (c *call) send(w http.ResponseWriter, a *answer) {
+func (c *call) send(a *answer) {
 	if a.status >= 300 {
 		io.Copy(io.Discard, io.LimitReader(c.body, drainLimit))
 	}
-	c.wait(c.s.shape.latency())
+	c.wait(time.Duration(c.s.shape.load().Latency))
+	if c.gone {
+		return
+	}
 	body := a.raw
 	if a.xml != nil {
 		body = marshal(a.xml)
 	}
-	h := w.Header()
+	body, spoiled := c.spoil(a, body)
+	h := c.w.Header()
 	h.Set("Server", "AliyunOSS")
-	h.Set("Date", c.s.o.Now().UTC().Format(http.TimeFormat))
+	h.Set("Date", c.clock().UTC().Format(http.TimeFormat))
 	h.Set("x-oss-request-id", c.id)
 	h.Set("x-oss-server-time", strconv.FormatInt(time.Since(c.start).Milliseconds(), 10))
 	if a.xml != nil {
@@ -142,12 +217,14 @@ func (c *call) send(w http.ResponseWriter, a *answer) {
 	if length != unknownLength && a.status != http.StatusNoContent && a.status != http.StatusNotModified {
 		h.Set("Content-Length", strconv.FormatInt(length, 10))
 	}
-	entry := c.s.tally.begin(c, a.status)
-	defer entry.end()
-	w.WriteHeader(a.status)
-	out := &meteredWriter{c: c, w: w, entry: entry}
+	c.record(a.status)
+	defer c.entry.end()
+	c.began = true
+	c.w.WriteHeader(a.status)
+	out := &meteredWriter{c: c, w: c.w, entry: c.entry, spoiled: spoiled}
 	switch {
 	case c.r.Method == http.MethodHead:
+	case out.cutOff(): // before the first byte of the body
 	case a.body != nil:
 		c.stream(out, a)
 	default:
@@ -198,6 +275,7 @@ func (c *call) errorAnswer(err error) *answer {
 			e = errInternal
 		}
 	}
+	c.code = e.code
 	a := &answer{status: e.status}
 	for _, p := range e.header {
 		a.set(p.name, p.value)

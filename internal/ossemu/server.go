@@ -2,6 +2,7 @@ package ossemu
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -31,11 +32,10 @@ type Options struct {
 	RestoreTime time.Duration
 	// Region is the region that V4 signatures must name; empty accepts any.
 	Region string
-	// Latency is waited once per request, before the first byte of the answer.
-	Latency time.Duration
-	// Bandwidth in bytes per second limits request and response bodies of all
-	// connections together; 0 is unlimited.
-	Bandwidth int64
+	// Shape is how slow it pretends to be; the zero value is as fast as it can.
+	Shape Shape
+	// Faults are in force from the beginning.
+	Faults []Fault
 	// Sync flushes bodies and log to the disk before a change is acknowledged,
 	// so that it survives a power cut. Without it a change survives the end of
 	// the process only, which is what most tests need, and is much faster.
@@ -70,7 +70,9 @@ type Server struct {
 	store   *store
 	tally   *tally
 	shape   shape
-	closing chan struct{} // closed by Close: nobody waits for shaping any more
+	faults  faultSet
+	running running
+	closing chan struct{} // closed by Close: nobody waits any more
 	closed  atomic.Bool
 }
 
@@ -78,23 +80,33 @@ type Server struct {
 // directory that another server holds is refused.
 func Open(ctx context.Context, dir string, o Options) (*Server, error) {
 	o = o.withDefaults()
+	if !o.Shape.valid() {
+		return nil, errors.New("open OSS directory: a bandwidth or latency is negative")
+	}
 	st, err := openStore(ctx, dir, o.Sync, o.Log)
 	if err != nil {
 		return nil, fmt.Errorf("open OSS directory: %w", err)
 	}
 	s := &Server{o: o, store: st, tally: newTally(), closing: make(chan struct{})}
-	s.shape.setBandwidth(o.Bandwidth)
-	s.shape.setLatency(o.Latency)
+	s.shape.change(func(v *Shape) { *v = o.Shape })
+	for _, f := range o.Faults {
+		if _, err := s.AddFault(f); err != nil {
+			st.close()
+			return nil, fmt.Errorf("open OSS directory: %w", err)
+		}
+	}
 	return s, nil
 }
 
 // Close flushes the log and gives the directory back. Shut the http.Server
-// down first: a request that is still running fails and changes nothing.
+// down first: a request that waits for its client, for shaping or because of a
+// fault fails and changes nothing; Close returns when all have ended.
 func (s *Server) Close() error {
 	if s.closed.Swap(true) {
 		return nil
 	}
 	close(s.closing)
+	s.running.end()
 	return s.store.close()
 }
 

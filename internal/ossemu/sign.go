@@ -133,7 +133,7 @@ func (c *call) stampOf(sig *signature) error {
 const isoBasic = "20060102T150405Z"
 
 func (c *call) checkTime(sig signature) error {
-	now := c.s.o.Now()
+	now := c.clock()
 	if sig.parameter {
 		if now.After(sig.expires) || sig.signed.Sub(now) > maxSkew {
 			return refuse(403, "AccessDenied", "Request has expired.", "0002-00000069",

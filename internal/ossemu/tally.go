@@ -15,6 +15,8 @@ type tally struct {
 	ops  map[string]*opCount
 	ring []*entry // the last ringSize requests; next is the oldest
 	next int
+	seq  int64 // of the last request
+	bell bell  // rung for each request
 }
 
 // opCount is what one operation did.
@@ -35,6 +37,7 @@ type counts struct {
 
 // requestInfo is one line of GET /log.
 type requestInfo struct {
+	Seq        int64     `json:"seq"`  // counts the requests since the server was started
 	Time       time.Time `json:"time"` // when the request began
 	ID         string    `json:"request_id"`
 	Op         string    `json:"op"`
@@ -44,8 +47,12 @@ type requestInfo struct {
 	UploadID   string    `json:"upload_id,omitempty"`
 	BytesIn    int64     `json:"bytes_in"`
 	BytesOut   int64     `json:"bytes_out"`
-	Status     int       `json:"status"`
+	Status     int       `json:"status"` // 0: no answer was sent
+	Code       string    `json:"code,omitempty"`
 	DurationMS float64   `json:"duration_ms"`
+
+	Faults []firedFault `json:"faults,omitempty"` // in the order in which they fired
+	Work   int          `json:"work,omitempty"`   // where no answer was sent: the status of what was done
 }
 
 // entry is a request that is being answered.
@@ -60,14 +67,19 @@ func newTally() *tally { return &tally{ops: map[string]*opCount{}} }
 
 // begin records a request whose answer is about to be sent.
 func (t *tally) begin(c *call, status int) *entry {
-	part, _ := strconv.Atoi(c.query.get("partNumber"))
 	e := &entry{t: t, start: c.start, info: requestInfo{
-		Time: c.start, ID: c.id, Op: c.op.name, Bucket: c.bucket, Key: c.key, Part: part,
-		UploadID: c.query.get("uploadId"), BytesIn: c.body.in, Status: status,
+		Time: c.start, ID: c.id, Op: c.op.name, Bucket: c.bucket, Key: c.key, Part: c.part(),
+		UploadID: c.query.get("uploadId"), BytesIn: c.body.in, Status: status, Code: c.code, Faults: c.fired,
 		DurationMS: milliseconds(time.Since(c.start)),
 	}}
+	if status == 0 {
+		e.info.Work = c.work
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.seq++
+	e.info.Seq = t.seq
+	t.bell.ring()
 	if e.op = t.ops[c.op.name]; e.op == nil {
 		e.op = &opCount{Status: map[string]int64{}}
 		t.ops[c.op.name] = e.op
@@ -123,13 +135,22 @@ func (t *tally) counts() counts {
 	return sum
 }
 
-// requests gives the remembered requests, oldest first.
+// requests gives all remembered requests, oldest first.
 func (t *tally) requests() []requestInfo {
+	list, _ := t.since(0, ringSize)
+	return list
+}
+
+// since gives the remembered requests behind number after, oldest first, but no
+// more than limit of them, and a channel that is closed by the next one.
+func (t *tally) since(after int64, limit int) ([]requestInfo, <-chan struct{}) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	list := make([]requestInfo, 0, len(t.ring))
+	list := []requestInfo{}
 	for i := range t.ring {
-		list = append(list, t.ring[(t.next+i)%len(t.ring)].info)
+		if e := t.ring[(t.next+i)%len(t.ring)]; e.info.Seq > after && len(list) < limit {
+			list = append(list, e.info)
+		}
 	}
-	return list
+	return list, t.bell.wait()
 }

@@ -80,7 +80,7 @@ func (r runner) one(ctx context.Context, g group) (out string, err error) {
 	}
 	options := ossemu.Options{Keys: map[string]string{accessKey: secretKey}, Region: region}
 	if g.slow {
-		options.Bandwidth = slowly
+		options.Shape.Bandwidth = slowly
 	}
 	url, stop, err := serve(ctx, filepath.Join(dir, "data"), options)
 	if err != nil {
