@@ -47,6 +47,8 @@ func (n *node) absent(ctx context.Context, dir, name string) (known bool, err er
 	}
 	_, err = n.fs.overlay.lookup(ctx, dir, name)
 	switch {
+	case len(name) > maxName:
+		return false, fail(syscall.ENAMETOOLONG)
 	case err == nil:
 		return false, fail(syscall.EEXIST)
 	case n.fs.errno("lookup", err) != syscall.ENOENT:
@@ -61,11 +63,28 @@ func (o *overlay) sure(dir string) bool {
 	return l == nil || !l.stale
 }
 
-func (n *node) caller(ctx context.Context) (uid, gid uint32) {
+// owner returns whose a name is that is made in the directory n, and its mode:
+// in one with the set-group bit the group is the directory's, and a directory
+// gets the bit too (inode(7)).
+func (n *node) owner(ctx context.Context, mode uint32) (uid, gid, out uint32) {
+	uid, gid = n.fs.o.UID, n.fs.o.GID
 	if c, ok := fuse.FromContext(ctx); ok {
-		return c.Uid, c.Gid
+		uid, gid = c.Uid, c.Gid
 	}
-	return n.fs.o.UID, n.fs.o.GID
+	if n.mode.Load()&syscall.S_ISGID != 0 {
+		gid = n.gid.Load()
+		if mode&object.TypeMask == object.TypeDir {
+			mode |= syscall.S_ISGID
+		}
+	}
+	return uid, gid, mode
+}
+
+// born gives a its owner and its times.
+func (n *node) born(ctx context.Context, a *object.Attr) {
+	a.UID, a.GID, a.Mode = n.owner(ctx, a.Mode)
+	a.Modified(now())
+	a.Atime = a.Mtime
 }
 
 // make makes a name of which nothing but its row is needed: a directory, a
@@ -89,13 +108,15 @@ func (n *node) make(ctx context.Context, op, name string, r *writeback.Row, out 
 	if err != nil {
 		return nil, n.fs.errno(op, err)
 	}
-	r.Attr.UID, r.Attr.GID = n.caller(ctx)
-	r.Attr.Mtime = now()
+	n.born(ctx, &r.Attr)
 	r.Known = known
 	err = n.fs.commit(func(c *writeback.Change) error {
 		r.Key = n.keyLocked() + name
 		if isDir {
 			r.Key += "/"
+		}
+		if err := c.Names(n.keyLocked()); err != nil {
+			return err
 		}
 		return c.Put(r)
 	})
@@ -126,20 +147,24 @@ func (n *node) Mkdir(ctx context.Context, name string, mode uint32, out *fuse.En
 func (n *node) Mknod(ctx context.Context, name string, mode, dev uint32, out *fuse.EntryOut) (*gofs.Inode, syscall.Errno) {
 	switch mode & object.TypeMask {
 	case syscall.S_IFREG, syscall.S_IFIFO, syscall.S_IFSOCK:
+		dev = 0
+	case syscall.S_IFCHR, syscall.S_IFBLK: // the kernel lets only those through who may
 	case 0:
 		mode |= object.TypeFile
 	default:
-		return nil, syscall.EPERM
+		return nil, syscall.EINVAL
 	}
-	return n.make(ctx, "mknod", name, &writeback.Row{Attr: object.Attr{Mode: mode}}, out)
+	return n.make(ctx, "mknod", name, &writeback.Row{Attr: object.Attr{Mode: mode, Rdev: dev}}, out)
 }
 
 // Symlink makes a symlink: its target is its content.
 func (n *node) Symlink(ctx context.Context, target, name string, out *fuse.EntryOut) (*gofs.Inode, syscall.Errno) {
-	if !utf8.ValidString(target) {
-		return nil, syscall.EILSEQ
-	}
 	r := &writeback.Row{Text: target, Size: int64(len(target)), Attr: object.Attr{Mode: object.TypeLink | 0o777}}
+	if !utf8.ValidString(target) { // a row holds text, a content any bytes
+		if err := n.fs.inContent(n.key()+name, r); err != nil {
+			return nil, n.fs.errno("symlink", err)
+		}
+	}
 	return n.make(ctx, "symlink", name, r, out)
 }
 
@@ -213,6 +238,12 @@ func (n *node) removeNow(name string, e *entry, last *writeback.Row) error {
 		key := n.keyLocked() + name
 		if e.dir {
 			key += "/"
+			if err := c.ForgetNames(key); err != nil {
+				return err
+			}
+		}
+		if err := c.Names(n.keyLocked()); err != nil {
+			return err
 		}
 		if last != nil {
 			last.Key = n.keyLocked()
@@ -226,7 +257,7 @@ func (n *node) removeNow(name string, e *entry, last *writeback.Row) error {
 		return err
 	}
 	if child != nil {
-		n.fs.goneLocked(child)
+		n.fs.goneLocked(child, e)
 	}
 	return nil
 }
@@ -240,17 +271,42 @@ func (n *node) childNode(name string) *node {
 	return nil
 }
 
-// goneLocked takes a node out of the tree; FS.tree is held for writing.
-func (f *FS) goneLocked(c *node) {
+// goneLocked takes a node, which held what e says, out of the tree; FS.tree is
+// held for writing.
+func (f *FS) goneLocked(c *node, e *entry) {
 	c.gone = true
+	if e != nil {
+		was := *e
+		was.attr.Ctime = now()
+		c.was = &was
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.fresh, c)
 }
 
+// inContent puts the text of a row into a content.
+func (f *FS) inContent(key string, r *writeback.Row) error {
+	y, err := f.create(key, r.Attr)
+	if err != nil {
+		return err
+	}
+	defer y.Close()
+	if _, err := y.WriteAt([]byte(r.Text), 0); err != nil {
+		return errors.Join(err, f.c.Drop(y.Number()))
+	}
+	sign, err := y.Sign()
+	r.Content, r.Text = y.Number(), ""
+	r.SignSize, r.SignMtime = sign.Size, sign.Mtime
+	return err
+}
+
 // named resolves a name that is about to be removed or moved: a file that is
 // open and was never flushed has no row, and is there all the same.
 func (n *node) named(ctx context.Context, name string) (*entry, error) {
+	if len(name) > maxName {
+		return nil, fail(syscall.ENAMETOOLONG)
+	}
 	if c := n.childNode(name); c != nil && !c.isGone() {
 		if x := c.openFile(); x != nil {
 			if e := x.unnamedEntry(c.key()); e != nil {

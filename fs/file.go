@@ -3,6 +3,7 @@ package fs
 import (
 	"context"
 	"errors"
+	"maps"
 	"sync"
 	"syscall"
 	"time"
@@ -175,6 +176,11 @@ func (x *file) commitLocked(open bool) error {
 			return nil
 		}
 		row.Key = x.n.keyLocked()
+		if !x.named {
+			if err := c.Names(x.n.parent.keyLocked()); err != nil {
+				return err
+			}
+		}
 		if x.named && !x.changed {
 			// Only the row's mark or the attributes: a row that has settled
 			// meanwhile needs none.
@@ -318,7 +324,7 @@ func (x *file) write(ctx context.Context, p []byte, off int64) (n int, err error
 	err = x.change(ctx, true, func() error {
 		n, err = x.content.WriteAt(p, off)
 		x.size = max(x.size, off+int64(n))
-		x.attr.Mtime = now()
+		x.attr.Modified(now())
 		return err
 	})
 	return n, err
@@ -331,7 +337,7 @@ func (x *file) truncate(ctx context.Context, size int64) error {
 			return err
 		}
 		x.size = size
-		x.attr.Mtime = now()
+		x.attr.Modified(now())
 		return nil
 	})
 }
@@ -345,7 +351,7 @@ func (x *file) allocate(ctx context.Context, off, n int64, mode uint32) error {
 		if mode&fallocKeepSize == 0 {
 			x.size = max(x.size, off+n)
 		}
-		x.attr.Mtime = now()
+		x.attr.Modified(now())
 		return nil
 	})
 }
@@ -396,38 +402,53 @@ func (x *file) tryRead(p []byte, off int64) (n int, s *sparse, err error) {
 	return n, nil, err
 }
 
-// setAttr changes attributes of an open file; a row follows at once if the
-// name has one or OSS knows it, else with the flush.
-func (x *file) setAttr(ctx context.Context, set func(a *object.Attr)) error {
-	return retried(func() error {
-		e, err := x.n.entry(ctx) // asked without a lock
-		if err != nil && x.fs.errno("setattr", err) != syscall.ENOENT {
-			return err
-		}
-		return x.setAttrNow(e, set)
-	})
-}
-
-func (x *file) setAttrNow(e *entry, set func(a *object.Attr)) error {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	attr := x.attr
-	set(&attr)
-	if attr == x.attr {
-		return nil
+// alterLocked changes what is published beside the bytes, given what the name
+// was found to hold.
+func (x *file) alterLocked(e *entry, next writeback.Row) (err error) {
+	switch {
+	case !x.named && x.content != nil || x.n.isGone() || e == nil:
+		x.attrOnly = true
+	case next.Attr.Published() == x.attr.Published() && maps.Equal(next.Meta, x.meta):
+		err = x.fs.commit(func(c *writeback.Change) error { return c.Times(x.n.keyLocked(), e.row, e.ref, next.Attr) })
+	default:
+		err = x.fs.commit(func(c *writeback.Change) error {
+			if x.n.gone {
+				return nil
+			}
+			return c.Alter(x.n.keyLocked(), e.clean(), func(r *writeback.Row) { r.Attr, r.Meta, r.Headers, r.Unlearnt = next.Attr, next.Meta, x.headers, false })
+		})
 	}
-	if !x.named && x.content != nil || x.n.isGone() || e == nil {
-		x.attr, x.attrOnly = attr, true
-		return nil
-	}
-	err := x.fs.commit(func(c *writeback.Change) error {
-		if x.n.gone {
-			return nil
-		}
-		return c.SetAttr(x.n.keyLocked(), attr, e.clean())
-	})
 	if err == nil {
-		x.attr = attr
+		x.attr, x.meta = next.Attr, next.Meta
 	}
 	return err
+}
+
+// dropSetID clears the set-id bits when somebody changes the bytes who may not
+// keep them: it is ours to do (CAP_HANDLE_KILLPRIV_V2).
+func (x *file) dropSetID(ctx context.Context) {
+	c, ok := fuse.FromContext(ctx)
+	if !ok || c.Uid == 0 {
+		return
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if mode := withoutSetID(x.attr, c.Gid); mode != x.attr.Mode {
+		x.attr.Mode, x.attrOnly = mode, true
+	}
+}
+
+// withoutSetID is the mode of a after a change by somebody of the group gid:
+// the set-group bit stays where it is no more than a mark (no execution by the
+// group) and the group is theirs.
+func withoutSetID(a object.Attr, gid uint32) uint32 {
+	mode := a.Mode
+	if mode&object.TypeMask != object.TypeFile {
+		return mode
+	}
+	mode &^= syscall.S_ISUID
+	if mode&syscall.S_IXGRP != 0 || gid != a.GID {
+		mode &^= syscall.S_ISGID
+	}
+	return mode
 }

@@ -94,6 +94,8 @@ type FS struct {
 	opened map[*file]struct{} // open files
 	reads  readCache
 	closed bool // no new opens
+
+	rootAttr object.Attr // of a whole bucket's root, for the life of the mount
 }
 
 // New makes the file system; Root is its root for gofs.Mount.
@@ -104,6 +106,7 @@ func New(ctx context.Context, o Options) *FS {
 	f.work, f.stop = context.WithCancel(context.WithoutCancel(ctx))
 	f.overlay = newOverlay(f)
 	f.root = &node{fs: f, dir: true}
+	f.rootAttr = f.overlay.defaults(true, f.born)
 	return f
 }
 
@@ -136,7 +139,7 @@ func (f *FS) MountOptions(name string, allowOther bool) *gofs.Options {
 			AllowOther: allowOther, FsName: name, Name: "ossmount",
 			MaxWrite: 1 << 20, DirectMount: true,
 			// Open with O_TRUNC is one request: the old bytes are not wanted.
-			ExtraCapabilities:    fuse.CAP_ATOMIC_O_TRUNC | fuse.CAP_READDIRPLUS_AUTO,
+			ExtraCapabilities:    fuse.CAP_ATOMIC_O_TRUNC | fuse.CAP_READDIRPLUS_AUTO | fuse.CAP_HANDLE_KILLPRIV_V2,
 			IgnoreSecurityLabels: true,
 			Options:              f.kernelOptions(),
 		},

@@ -41,7 +41,21 @@ func (o *overlay) ofDir(ctx context.Context, key string, known bool) (*entry, er
 		e.attr = object.ReadAttr(info.Meta, o.defaults(true, info.LastModified))
 		e.attr.Mode = e.attr.Mode&^object.TypeMask | object.TypeDir
 	}
-	return e, nil
+	return e, o.addTimes(e)
+}
+
+// addTimes adds to the entry of a directory what only the journal remembers.
+func (o *overlay) addTimes(e *entry) error {
+	return o.q.View(func(tx *journal.Tx) (err error) {
+		if e.names, err = tx.Time(e.key); err != nil || e.row != nil {
+			return err
+		}
+		a, err := tx.Attrs(e.key)
+		if err == nil && a != nil && a.Ref.Same(e.ref) {
+			e.attr.Ctime, e.attr.Atime = a.Ctime, a.Atime
+		}
+		return err
+	})
 }
 
 // marker returns what OSS says of a directory's own object; nil: there is

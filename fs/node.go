@@ -5,6 +5,7 @@ import (
 	"hash/fnv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 
 	"github.com/ossmount/ossmount/internal/object"
+	"github.com/ossmount/ossmount/journal"
 )
 
 // node is an inode: a file, a directory or a symlink.
@@ -25,8 +27,15 @@ type node struct {
 	name   string
 	gone   bool // removed; open handles live on
 
+	was *entry // what it held when it was removed; nil: not known
+
 	mu   sync.Mutex
 	file *file // while it is open
+
+	// As last told to the kernel, for those made in a directory with the
+	// set-group bit; and when a name that no row names yet came to it.
+	mode, gid atomic.Uint32
+	names     atomic.Int64
 }
 
 var (
@@ -110,22 +119,25 @@ func (n *node) entry(ctx context.Context) (*entry, error) {
 }
 
 func (f *FS) rootEntry(ctx context.Context) (*entry, error) {
-	if f.o.Prefix == "" {
-		return &entry{dir: true, attr: f.overlay.defaults(true, f.born)}, nil
+	e := &entry{key: f.o.Prefix, dir: true, attr: f.rootDefault()}
+	if f.o.Prefix != "" {
+		if r, err := f.overlay.ofRoot(ctx); err == nil {
+			e = r
+		}
 	}
-	e, err := f.overlay.ofRoot(ctx)
-	if err != nil {
-		return &entry{key: f.o.Prefix, dir: true, attr: f.overlay.defaults(true, f.born)}, nil
-	}
-	return e, nil
+	err := f.q.View(func(tx *journal.Tx) (err error) { e.names, err = tx.Time(e.key); return err })
+	return e, err
+}
+
+func (f *FS) rootDefault() object.Attr {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.rootAttr
 }
 
 // child returns the inode of what e says about name in n.
 func (n *node) child(ctx context.Context, name string, e *entry, out *fuse.EntryOut) *gofs.Inode {
-	mode := e.attr.Mode & object.TypeMask
-	if e.dir {
-		mode = object.TypeDir
-	}
+	mode := e.typeBits()
 	if have := n.GetChild(name); have != nil && have.Mode() == mode {
 		if c, ok := have.Operations().(*node); ok && !c.isGone() {
 			c.fill(e, &out.Attr)
@@ -186,6 +198,9 @@ func (n *node) OnForget() {
 
 // Lookup implements lookup(name).
 func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*gofs.Inode, syscall.Errno) {
+	if len(name) > maxName {
+		return nil, syscall.ENAMETOOLONG
+	}
 	if have := n.GetChild(name); have != nil {
 		if c, ok := have.Operations().(*node); ok && !c.isGone() {
 			if x := c.openFile(); x != nil { // its file knows better than any listing
@@ -212,21 +227,51 @@ func (n *node) Getattr(ctx context.Context, _ gofs.FileHandle, out *fuse.AttrOut
 	ctx, cancel := n.fs.patient(ctx)
 	defer cancel()
 	e, err := n.entry(ctx)
+	if n.isGone() { // perhaps meanwhile: its name tells of another now
+		return n.fillGone(&out.Attr)
+	}
 	if err != nil {
 		return n.fs.errno("getattr", err)
 	}
-	if e.dir != n.dir {
-		return syscall.ESTALE
+	if e.typeBits() != n.StableAttr().Mode&object.TypeMask {
+		return syscall.ESTALE // somebody else has put another thing there
 	}
 	n.fill(e, &out.Attr)
 	return 0
 }
 
-func (n *node) fill(e *entry, out *fuse.Attr) {
-	fillAttr(out, e.attr, e.size)
-	if e.dir {
-		out.Mode = out.Mode&^object.TypeMask | object.TypeDir
+// fillGone shows what was removed and is still held: no name is left of it.
+func (n *node) fillGone(out *fuse.Attr) syscall.Errno {
+	n.fs.tree.RLock()
+	was := n.was
+	n.fs.tree.RUnlock()
+	if was == nil {
+		return syscall.ESTALE
 	}
+	n.fill(was, out)
+	out.Nlink = 0
+	return 0
+}
+
+// typeBits returns the type as st_mode has it.
+func (e *entry) typeBits() uint32 {
+	if e.dir {
+		return object.TypeDir
+	}
+	return e.attr.Mode & object.TypeMask
+}
+
+func (n *node) fill(e *entry, out *fuse.Attr) {
+	a := e.attr
+	if e.dir {
+		a.Mode = a.Mode&^object.TypeMask | object.TypeDir
+		if t := max(e.names, n.names.Load()); t > a.Mtime {
+			a.Modified(t)
+		}
+	}
+	n.mode.Store(a.Mode)
+	n.gid.Store(a.GID)
+	fillAttr(out, a, e.size)
 	out.Ino = n.StableAttr().Ino
 }
 
@@ -237,8 +282,15 @@ func fillAttr(out *fuse.Attr, a object.Attr, size int64) {
 	out.Blocks = uint64(size+511) / 512
 	out.Blksize = 4096
 	out.Nlink = 1
-	t := time.Unix(0, a.Mtime)
-	out.SetTimes(&t, &t, &t)
+	out.Rdev = a.Rdev
+	at := func(ns int64) *time.Time {
+		if ns == 0 {
+			ns = a.Mtime
+		}
+		t := time.Unix(0, ns)
+		return &t
+	}
+	out.SetTimes(at(a.Atime), at(a.Mtime), at(a.Ctime))
 }
 
 // Statfs shows the cache's real room: that is what a writer can fill.

@@ -50,8 +50,9 @@ func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out 
 	if err != nil {
 		return nil, nil, 0, n.fs.errno("create", err)
 	}
-	uid, gid := n.caller(ctx)
-	e := &entry{key: dir + name, attr: object.Attr{Mode: mode&^object.TypeMask | object.TypeFile, UID: uid, GID: gid, Mtime: now()}}
+	e := &entry{key: dir + name, attr: object.Attr{Mode: mode&^object.TypeMask | object.TypeFile}}
+	n.born(ctx, &e.attr)
+	n.names.Store(e.attr.Mtime)
 	content, err := n.fs.create(e.key, e.attr)
 	if err != nil {
 		return nil, nil, 0, n.fs.errno("create", err)
@@ -100,8 +101,14 @@ func (n *node) Open(ctx context.Context, flags uint32) (gofs.FileHandle, uint32,
 		return nil, 0, n.fs.errno("open", err)
 	}
 	h, err := n.open(ctx, writes(flags), flags&syscall.O_TRUNC != 0)
+	if err != nil && n.isGone() { // the kernel looks the path up again
+		return nil, 0, syscall.ESTALE
+	}
 	if err != nil {
 		return nil, 0, n.fs.errno("open", err)
+	}
+	if flags&syscall.O_TRUNC != 0 {
+		h.x.dropSetID(ctx)
 	}
 	return h, 0, 0
 }
@@ -200,7 +207,7 @@ func (n *node) tryPrepare(ctx context.Context, write, trunc bool) (*file, error)
 			return nil, err
 		}
 		x.content, x.size, x.named, x.vouched, x.changed = y, 0, false, false, true
-		x.attr.Mtime = now()
+		x.attr.Modified(now())
 	} else if err := x.find(ctx, e); err != nil {
 		return nil, err
 	}
@@ -262,6 +269,7 @@ func (h *handle) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadRes
 
 // Write implements write.
 func (h *handle) Write(ctx context.Context, data []byte, off int64) (uint32, syscall.Errno) {
+	h.x.dropSetID(ctx)
 	n, err := h.x.write(context.WithoutCancel(ctx), data, off)
 	return uint32(n), h.x.fs.errno("write", err)
 }

@@ -27,6 +27,7 @@ type entry struct {
 	headers object.Headers
 	meta    object.Meta // foreign user metadata
 	known   bool        // OSS itself said what it holds; false: an old listing did
+	names   int64       // when the names of a directory last changed, as far as remembered
 }
 
 // clean returns a Put that stands for what e holds without a row: a hole over
@@ -89,7 +90,11 @@ func (o *overlay) lookup(ctx context.Context, dir, name string) (*entry, error) 
 	case err != nil:
 		return nil, err
 	case sub != nil && sub.Kind == journal.Put:
-		return o.ofRow(ctx, sub)
+		e, err := o.ofRow(ctx, sub)
+		if err == nil {
+			err = o.addTimes(e)
+		}
+		return e, err
 	case file != nil && file.Kind == journal.Put:
 		return o.ofRow(ctx, file)
 	}
@@ -248,8 +253,10 @@ func (o *overlay) ofObject(ctx context.Context, oe object.Entry, known bool) (*e
 	if mtime.IsZero() {
 		mtime = a.LastModified
 	}
-	return &entry{key: oe.Key, attr: object.ReadAttr(a.Meta, o.defaults(false, mtime)), size: a.Ref.Size,
-		ref: a.Ref, headers: a.Headers, meta: a.Meta.Foreign(), known: known}, nil
+	e := &entry{key: oe.Key, attr: object.ReadAttr(a.Meta, o.defaults(false, mtime)), size: a.Ref.Size,
+		ref: a.Ref, headers: a.Headers, meta: a.Meta.Foreign(), known: known}
+	e.attr.Ctime, e.attr.Atime = a.Ctime, a.Atime
+	return e, nil
 }
 
 func (o *overlay) defaults(dir bool, mtime time.Time) object.Attr {

@@ -110,6 +110,7 @@ func (m *move) file() error {
 		if x := child.openFile(); x != nil {
 			x.mu.Lock()
 			defer x.mu.Unlock()
+			x.attr.Ctime = now()
 			if row := x.unnamedLocked(); row != nil {
 				clean = row // a rename of a file without a row writes one
 				moved = x.movedLocked
@@ -122,6 +123,9 @@ func (m *move) file() error {
 	expected, known := m.replaced()
 	_, err := f.q.Change(func(c *writeback.Change) error {
 		if err := m.keepLast(c); err != nil {
+			return err
+		}
+		if err := m.names(c); err != nil {
 			return err
 		}
 		return c.Move(m.from.keyLocked()+m.name, m.to.keyLocked()+m.newName, clean, expected, known)
@@ -137,6 +141,14 @@ func (m *move) file() error {
 	return nil
 }
 
+// names notes that both directories have changed.
+func (m *move) names(c *writeback.Change) error {
+	if err := c.Names(m.from.keyLocked()); err != nil {
+		return err
+	}
+	return c.Names(m.to.keyLocked())
+}
+
 func (m *move) keepLast(c *writeback.Change) error {
 	if m.last == nil {
 		return nil
@@ -148,7 +160,7 @@ func (m *move) keepLast(c *writeback.Change) error {
 // movedLocked gives the nodes their new places; FS.tree is held for writing.
 func (m *move) movedLocked(child, target *node) {
 	if target != nil && target != child {
-		m.f.goneLocked(target)
+		m.f.goneLocked(target, m.dst)
 	}
 	if child != nil {
 		child.parent, child.name = m.to, m.newName
@@ -178,6 +190,15 @@ func (m *move) directory(ctx context.Context) error {
 	settledOver(objects, asked, oldKey)
 	_, err = f.q.Batch(func(c *writeback.Change) error {
 		if err := m.keepLast(c); err != nil {
+			return err
+		}
+		if err := m.names(c); err != nil {
+			return err
+		}
+		if err := c.ForgetNames(newKey); err != nil {
+			return err
+		}
+		if err := c.MoveNames(oldKey, newKey); err != nil {
 			return err
 		}
 		return m.moveTree(c, oldKey, newKey, objects)

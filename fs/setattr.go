@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"maps"
 	"math"
 	"syscall"
 	"time"
@@ -24,47 +25,133 @@ func (n *node) Setattr(ctx context.Context, h gofs.FileHandle, in *fuse.SetAttrI
 			return n.fs.errno("truncate", err)
 		}
 	}
-	set := func(a *object.Attr) { change(a, in) }
-	ctx, cancel := n.fs.patient(ctx)
-	defer cancel()
-	if x := n.openFile(); x != nil {
-		if err := x.setAttr(ctx, set); err != nil {
-			return n.fs.errno("setattr", err)
-		}
-		x.fillAttr(&out.Attr)
-		return 0
+	err := n.alter(ctx, func(r *writeback.Row) error { change(&r.Attr, in); return nil })
+	if err != nil {
+		return n.fs.errno("setattr", err)
 	}
-	err := retried(func() error {
-		e, err := n.entry(ctx)
-		if err != nil {
-			return err
-		}
-		if err := n.setEntry(e, set); err != nil {
-			return err
-		}
-		n.fill(e, &out.Attr)
-		return nil
-	})
-	return n.fs.errno("setattr", err)
+	if _, ok := in.GetMTime(); ok && n.dir {
+		n.names.Store(0)
+	}
+	return n.Getattr(ctx, h, out)
 }
 
 // change applies what in asks for, but for the size.
 func change(a *object.Attr, in *fuse.SetAttrIn) {
+	now := time.Now().UnixNano()
 	if mode, ok := in.GetMode(); ok {
 		a.Mode = a.Mode&object.TypeMask | mode&^object.TypeMask
+		a.Ctime = now
 	}
-	if uid, ok := in.GetUID(); ok {
+	uid, u := in.GetUID()
+	gid, g := in.GetGID()
+	if u {
 		a.UID = uid
 	}
-	if gid, ok := in.GetGID(); ok {
+	if g {
 		a.GID = gid
 	}
-	if t, ok := in.GetMTime(); ok {
-		a.Mtime = nanos(t)
-		if in.Valid&fuse.FATTR_MTIME_NOW != 0 {
-			a.Mtime = time.Now().UnixNano()
+	if u || g {
+		a.Ctime = now
+		if a.Mode&object.TypeMask == object.TypeFile {
+			a.Mode &^= syscall.S_ISUID
+			if a.Mode&syscall.S_IXGRP != 0 {
+				a.Mode &^= syscall.S_ISGID
+			}
 		}
 	}
+	if t, ok := in.GetATime(); ok {
+		a.Atime, a.Ctime = nanos(t), now
+		if in.Valid&fuse.FATTR_ATIME_NOW != 0 {
+			a.Atime = now
+		}
+	}
+	if t, ok := in.GetMTime(); ok {
+		if a.Atime == 0 {
+			a.Atime = a.Mtime
+		}
+		a.Mtime, a.Ctime = nanos(t), now
+		if in.Valid&fuse.FATTR_MTIME_NOW != 0 {
+			a.Mtime = now
+		}
+	}
+}
+
+// alter changes what is kept beside the bytes of n; f is given it as a row.
+func (n *node) alter(ctx context.Context, f func(r *writeback.Row) error) error {
+	ctx, cancel := n.fs.patient(ctx)
+	defer cancel()
+	return retried(func() error {
+		x := n.openFile()
+		e, err := n.entry(ctx) // asked without a lock
+		switch {
+		case x != nil && (err == nil || n.fs.errno("setattr", err) == syscall.ENOENT):
+			return x.alter(e, f)
+		case err != nil && n.isGone():
+			return n.alterGone(f)
+		case err != nil:
+			return err
+		}
+		return n.alterEntry(e, f)
+	})
+}
+
+// alterGone changes what is shown of a name that was removed and is still held.
+func (n *node) alterGone(f func(r *writeback.Row) error) error {
+	n.fs.tree.Lock()
+	defer n.fs.tree.Unlock()
+	if n.was == nil {
+		return fail(syscall.ESTALE)
+	}
+	r := writeback.Row{Attr: n.was.attr, Meta: n.was.meta}
+	if err := f(&r); err != nil {
+		return err
+	}
+	n.was.attr, n.was.meta = r.Attr, r.Meta
+	return nil
+}
+
+// alterEntry commits the change of a name that is not open.
+func (n *node) alterEntry(e *entry, f func(r *writeback.Row) error) error {
+	next := writeback.Row{Attr: e.attr, Meta: e.meta}
+	if err := f(&next); err != nil {
+		return err
+	}
+	if n.fs.root == n && n.fs.o.Prefix == "" {
+		n.fs.mu.Lock()
+		defer n.fs.mu.Unlock()
+		n.fs.rootAttr = next.Attr
+		return nil
+	}
+	if next.Attr.Published() == e.attr.Published() && maps.Equal(next.Meta, e.meta) {
+		return n.fs.commit(func(c *writeback.Change) error { return c.Times(n.keyLocked(), e.row, e.ref, next.Attr) })
+	}
+	clean := e.clean()
+	if clean == nil && e.row == nil && e.dir {
+		clean = &writeback.Row{Key: e.key, Known: e.known} // a directory that was but a prefix
+	}
+	return n.fs.commit(func(c *writeback.Change) error {
+		key := n.keyLocked()
+		if clean != nil {
+			clean.Key = key
+		}
+		if n.dir && next.Attr.Mtime != e.attr.Mtime {
+			if err := c.ForgetNames(key); err != nil {
+				return err
+			}
+		}
+		return c.Alter(key, clean, func(r *writeback.Row) { r.Attr, r.Meta, r.Headers, r.Unlearnt = next.Attr, next.Meta, e.headers, false })
+	})
+}
+
+// alter is alterEntry for an open file; e is nil where no name holds it.
+func (x *file) alter(e *entry, f func(r *writeback.Row) error) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	next := writeback.Row{Attr: x.attr, Meta: x.meta}
+	if err := f(&next); err != nil {
+		return err
+	}
+	return x.alterLocked(e, next)
 }
 
 // nanos is t in Unix nanoseconds, as near as 64 bits reach (1678 to 2262).
@@ -78,30 +165,11 @@ func nanos(t time.Time) int64 {
 	return t.UnixNano()
 }
 
-// setEntry commits new attributes of a name that is not open.
-func (n *node) setEntry(e *entry, set func(a *object.Attr)) error {
-	old := e.attr
-	set(&e.attr)
-	if e.attr == old || n.fs.root == n && n.fs.o.Prefix == "" {
-		return nil // the root of a bucket has no object to keep them
-	}
-	clean := e.clean()
-	if clean == nil && e.row == nil && e.dir {
-		clean = &writeback.Row{Key: e.key, Attr: e.attr, Known: e.known} // a directory that was but a prefix
-	}
-	return n.fs.commit(func(c *writeback.Change) error {
-		key := n.keyLocked()
-		if clean != nil {
-			clean.Key = key
-		}
-		return c.SetAttr(key, e.attr, clean)
-	})
-}
-
 // setSize implements truncate, also of a file that is not open.
 func (n *node) setSize(ctx context.Context, size int64) error {
 	ctx = context.WithoutCancel(ctx)
 	if x := n.openFile(); x != nil && x.writing() {
+		x.dropSetID(ctx)
 		return x.truncate(ctx, size)
 	}
 	if err := n.fs.mayOpen(true); err != nil {
@@ -114,6 +182,7 @@ func (n *node) setSize(ctx context.Context, size int64) error {
 		return err
 	}
 	defer h.Release(ctx)
+	h.x.dropSetID(ctx)
 	if size > 0 {
 		if err := h.x.truncate(ctx, size); err != nil {
 			return err

@@ -167,6 +167,12 @@ type Attrs struct {
 	Headers      object.Headers `json:"h,omitempty"`
 	Type         string         `json:"t,omitempty"`
 	Class        string         `json:"c,omitempty"`
+	// Known here only (object.Attr).
+	Ctime int64 `json:"ct,omitempty"`
+	Atime int64 `json:"at,omitempty"`
+	// Learnt so soon after LastModified that another version of the same
+	// second may have it, too (H23): asked once more.
+	Racy bool `json:"y,omitempty"`
 }
 
 const codecVersion = 1 // first byte of each value

@@ -24,7 +24,7 @@ const (
 	spaceDebt    = 'x' // number (8 bytes) → Debt
 	spaceClean   = 'c' // key → Clean
 	spaceAttr    = 'a' // key → Attrs
-	spaceTime    = 't' // key of a directory → when its names last changed (8 bytes)
+	spaceTime    = 't' // key of a directory → when its names last changed
 	spaceBatch   = 'z' // sequence (8 bytes), 'b' or 'e': a batch began, ended; the last space of all (batch.go)
 )
 

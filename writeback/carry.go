@@ -402,7 +402,7 @@ func (t *transfer) settleLater(tx *journal.Tx, cur *Row, d *journal.Doubt, ref o
 		return err
 	}
 	if u != nil && u.Tag == cur.Note.Tag { // it was completed
-		if u.Attr != cur.Attr {
+		if u.Attr.Published() != cur.Attr.Published() {
 			cur.Note.Attr = &u.Attr
 		}
 		if err := tx.DropUpload(t.row.Key); err != nil {
@@ -422,7 +422,7 @@ func (t *transfer) settleNow(tx *journal.Tx, cur *Row, ref object.Ref, s *settle
 	var oldAttr *object.Attr
 	switch {
 	case cur.Note == nil:
-	case u != nil && u.Tag == cur.Note.Tag && u.Attr != cur.Attr:
+	case u != nil && u.Tag == cur.Note.Tag && u.Attr.Published() != cur.Attr.Published():
 		oldAttr = &u.Attr
 	default:
 		oldAttr = cur.Note.Attr
@@ -456,7 +456,8 @@ func (t *transfer) settleNow(tx *journal.Tx, cur *Row, ref object.Ref, s *settle
 			return err
 		}
 	} else {
-		memo.Attrs = &journal.Attrs{Key: key, Ref: ref, Meta: t.options(t.tag()).Meta, Headers: cur.Headers}
+		memo.Attrs = &journal.Attrs{Key: key, Ref: ref, Meta: t.options(t.tag()).Meta, Headers: cur.Headers,
+			Ctime: cur.Attr.Ctime, Atime: cur.Attr.Atime}
 		if oldAttr != nil {
 			memo.Attrs.Meta = attrMeta(memo.Attrs.Meta, *oldAttr)
 		}

@@ -165,6 +165,9 @@ func (c *Change) Move(from, to string, clean *Row, expected object.Ref, known bo
 		return err
 	}
 	next.Key, next.Expected, next.Known = to, expected, known
+	if !c.batch && next.Attr.Mode != 0 {
+		next.Attr.Ctime = time.Now().UnixNano()
+	}
 	if err := c.Put(next); err != nil {
 		return err
 	}
@@ -193,6 +196,12 @@ func (c *Change) Swap(a, b string, cleanA, cleanB *Row) error {
 // SetAttr gives key new attributes. clean stands for what key holds if it has
 // no row.
 func (c *Change) SetAttr(key string, attr object.Attr, clean *Row) error {
+	return c.Alter(key, clean, func(r *Row) { r.Attr = attr })
+}
+
+// Alter changes what is published beside the bytes of key. clean stands for
+// what key holds if it has no row.
+func (c *Change) Alter(key string, clean *Row, f func(r *Row)) error {
 	old, err := c.tx.Row(key)
 	if err != nil {
 		return err
@@ -208,8 +217,44 @@ func (c *Change) SetAttr(key string, attr object.Attr, clean *Row) error {
 	default:
 		next = *clean
 	}
-	next.Attr = attr
+	f(&next)
 	return c.Put(&next)
+}
+
+// Times keeps times of key that are never published: in its row, if that has
+// not been replaced since it was read, or with what is remembered of ref.
+func (c *Change) Times(key string, row *Row, ref object.Ref, attr object.Attr) error {
+	if row != nil {
+		cur, err := c.tx.Row(key)
+		if err != nil || cur == nil || cur.Seq != row.Seq {
+			return err
+		}
+		cur.Attr.Ctime, cur.Attr.Atime = attr.Ctime, attr.Atime
+		return c.tx.PutRow(cur)
+	}
+	a, err := c.tx.Attrs(key)
+	if err != nil || a == nil || !a.Ref.Same(ref) {
+		return err
+	}
+	a.Ctime, a.Atime = attr.Ctime, attr.Atime
+	return c.tx.PutAttrs(a)
+}
+
+// Names says that a name came to the directory key, or went from it, now.
+func (c *Change) Names(key string) error { return c.tx.SetTime(key, time.Now().UnixNano()) }
+
+// ForgetNames says that the directory key has times of its own, or is gone.
+func (c *Change) ForgetNames(key string) error { return c.tx.DropTime(key) }
+
+// MoveNames gives what is remembered of the directories at and beneath key to
+// those at and beneath to.
+func (c *Change) MoveNames(key, to string) error {
+	return c.tx.EachTime(key, func(dir string, ns int64) error {
+		if err := c.tx.DropTime(dir); err != nil {
+			return err
+		}
+		return c.tx.SetTime(to+dir[len(key):], ns)
+	})
 }
 
 // keepVouched remembers since when a row vouches for the bytes of r, as r gets

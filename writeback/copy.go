@@ -117,7 +117,7 @@ func (q *Queue) rebase(ctx context.Context, row *Row) (object.Ref, error) {
 		}
 		// The version that the intent began with is back if a request in doubt
 		// that made it has landed once more: its bytes are the same.
-		back := row.Base.Key == row.Key && info.Ref.Same(row.Expected)
+		back := row.Base.Key == row.Key && info.Ref.Same(row.Expected) || sameBytes(info.Ref, row.Base)
 		if !back && !contains(row.Tags, info.Meta[object.TagMeta]) {
 			return row.Base, nil
 		}
@@ -138,6 +138,12 @@ func (q *Queue) rebase(ctx context.Context, row *Row) (object.Ref, error) {
 	defer q.mu.Unlock()
 	q.succeedLocked(row.Base, next)
 	return next, nil
+}
+
+// sameBytes reports that two versions of a key have equal size and CRC64, such
+// as those that one request made which landed twice.
+func sameBytes(a, b object.Ref) bool {
+	return a.HasCRC && b.HasCRC && a.Size == b.Size && a.CRC64 == b.CRC64
 }
 
 // fillFromClean fills the row's hole from a clean copy of its base.

@@ -83,7 +83,10 @@ func (q *Queue) BeforeWrite(ctx context.Context, n uint64, mayClone bool) (clone
 	vouched := uint64(0)
 	seq, err := q.j.Update(func(tx *journal.Tx) error {
 		vouched = 0
-		row, clean, _ := tx.Named(n)
+		row, clean, named := tx.Named(n)
+		if !named {
+			vouched = 1 // its name is gone: the state at the horizon may still have it
+		}
 		if row != "" {
 			r, err := tx.Row(row)
 			if err != nil {
@@ -222,11 +225,21 @@ func (q *Queue) Successor(ctx context.Context, ref object.Ref) (next object.Ref,
 		return next, true
 	}
 	row, err := q.Row(ref.Key)
-	if err != nil || row == nil || !row.Base.Same(ref) || len(row.Tags) == 0 {
+	if err != nil {
 		return object.Ref{}, false
 	}
-	base, err := q.rebase(ctx, row)
-	return base, err == nil && !base.Same(ref)
+	if row != nil && row.Base.Same(ref) && len(row.Tags) > 0 {
+		base, err := q.rebase(ctx, row)
+		return base, err == nil && !base.Same(ref)
+	}
+	if !ref.HasCRC {
+		return object.Ref{}, false
+	}
+	info, err := q.remote.Head(ctx, ref.Key)
+	if err != nil || !sameBytes(info.Ref, ref) || info.Ref.Same(ref) {
+		return object.Ref{}, false
+	}
+	return info.Ref, true // a request of ours has landed twice
 }
 
 func (q *Queue) succeedLocked(old, next object.Ref) {

@@ -10,9 +10,18 @@ import (
 
 // What fs asks of the journal beside its rows.
 
-// Learn keeps what HEAD said of a version.
+// Learn keeps what HEAD said of a version; what only we know of it stays.
 func (q *Queue) Learn(a *journal.Attrs) error {
-	_, err := q.j.Update(func(tx *journal.Tx) error { return tx.PutAttrs(a) })
+	_, err := q.j.Update(func(tx *journal.Tx) error {
+		old, err := tx.Attrs(a.Key)
+		if err != nil {
+			return err
+		}
+		if old != nil && old.Ref.Same(a.Ref) {
+			a.Ctime, a.Atime = old.Ctime, old.Atime
+		}
+		return tx.PutAttrs(a)
+	})
 	return err
 }
 

@@ -13,6 +13,25 @@ type Attr struct {
 	UID   uint32 `json:"u,omitempty"` //
 	GID   uint32 `json:"g,omitempty"` //
 	Mtime int64  `json:"t"`           // Unix nanoseconds
+	Rdev  uint32 `json:"r,omitempty"` // of a device node
+
+	// Known here only, never published; 0: as Mtime.
+	Ctime int64 `json:"ct,omitempty"` // Unix nanoseconds
+	Atime int64 `json:"at,omitempty"` // Unix nanoseconds, as it was set; reading does not move it
+}
+
+// Published returns what of a goes to OSS.
+func (a Attr) Published() Attr {
+	a.Ctime, a.Atime = 0, 0
+	return a
+}
+
+// Modified says that the bytes changed at the time t (Unix nanoseconds).
+func (a *Attr) Modified(t int64) {
+	if a.Atime == 0 {
+		a.Atime = a.Mtime
+	}
+	a.Mtime, a.Ctime = t, t
 }
 
 // Types of files in Attr.Mode (inode(7)).
@@ -33,6 +52,7 @@ const (
 	metaUID   = "uid"
 	metaGID   = "gid"
 	metaMtime = "mtime"
+	metaRdev  = "rdev"
 )
 
 // AddTo writes the attributes into user metadata: decimal numbers, mtime as
@@ -42,6 +62,9 @@ func (a Attr) AddTo(m Meta) {
 	m[metaUID] = strconv.FormatUint(uint64(a.UID), 10)
 	m[metaGID] = strconv.FormatUint(uint64(a.GID), 10)
 	m[metaMtime] = FormatTime(a.Mtime)
+	if a.Rdev != 0 {
+		m[metaRdev] = strconv.FormatUint(uint64(a.Rdev), 10)
+	}
 }
 
 // ReadAttr takes the attributes out of user metadata; what is absent or
@@ -65,6 +88,9 @@ func ReadAttr(m Meta, def Attr) Attr {
 	if t, ok := ParseTime(m[metaMtime]); ok {
 		a.Mtime = t
 	}
+	if v, err := strconv.ParseUint(m[metaRdev], 10, 32); err == nil {
+		a.Rdev = uint32(v)
+	}
 	return a
 }
 
@@ -80,7 +106,7 @@ func (m Meta) Foreign() Meta {
 	var out Meta
 	for k, v := range m {
 		switch k {
-		case metaMode, metaUID, metaGID, metaMtime, TagMeta:
+		case metaMode, metaUID, metaGID, metaMtime, metaRdev, TagMeta:
 			continue
 		}
 		if out == nil {
