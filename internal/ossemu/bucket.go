@@ -29,7 +29,22 @@ type createBucket struct {
 	DataRedundancyType string
 }
 
+// wholeBucket refuses a parameter without a value, which makes another operation
+// of a request: one of those that came to OSS later must not make or remove a
+// bucket.
+func (c *call) wholeBucket() error {
+	for _, p := range c.query {
+		if p.value == "" {
+			return notImplemented(p.name)
+		}
+	}
+	return nil
+}
+
 func (c *call) putBucket() (*answer, error) {
+	if err := c.wholeBucket(); err != nil {
+		return nil, err
+	}
 	info := bucketInfo{name: c.bucket, created: c.now(), class: classStandard, acl: aclPrivate}
 	if v := c.r.Header.Get("x-oss-acl"); v != "" {
 		info.acl = v
@@ -82,6 +97,9 @@ func (c *call) putBucket() (*answer, error) {
 }
 
 func (c *call) deleteBucket() (*answer, error) {
+	if err := c.wholeBucket(); err != nil {
+		return nil, err
+	}
 	err := c.s.store.change(func() (record, error) {
 		b, err := c.s.store.bucketLocked(c.bucket)
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"encoding/xml"
 	"io"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -94,6 +95,9 @@ func (c *call) copyObject() (*answer, error) {
 		if !replaceTags {
 			o.tags = src.tags
 		}
+		if err := checkCopySize(src, &o, bucket == c.bucket); err != nil {
+			return record{}, err
+		}
 		return record{kind: recPut, bucket: c.bucket, object: &o}, nil
 	})
 	if err != nil {
@@ -106,6 +110,28 @@ func (c *call) copyObject() (*answer, error) {
 	setCRC(out, o.crc)
 	echoEncryption(out, o.attrs)
 	return out, nil
+}
+
+// checkCopySize keeps the limits of CopyObject: one bucket and one form knows
+// none; to another bucket 5 GB go, and 1 GB where the bytes must be written anew.
+func checkCopySize(src, dst *object, sameBucket bool) error {
+	const anew = 1 << 30
+	changed := src.class != dst.class || !slices.Equal(encryptionPairs(src.headers), encryptionPairs(dst.headers))
+	if changed && src.size > anew || !sameBucket && src.size > maxBody {
+		return errTooLarge
+	}
+	return nil
+}
+
+// encryptionPairs is the other part of headers than contentOf.
+func encryptionPairs(headers []pair) []pair {
+	var out []pair
+	for _, p := range headers {
+		if strings.HasPrefix(p.name, "X-Oss-") {
+			out = append(out, p)
+		}
+	}
+	return out
 }
 
 // contentOf is headers without those of encryption, which a copy does not inherit.

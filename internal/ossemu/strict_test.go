@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 )
@@ -168,4 +169,67 @@ func TestABucketKeepsItsRedundancy(t *testing.T) {
 	if err != nil || info.BucketInfo.RedundancyType != "ZRS" {
 		t.Errorf("%+v %v", info, err)
 	}
+}
+
+func TestSubResourcesOfTomorrowDoNotTouchTheBucket(t *testing.T) {
+	r := newRig(t)
+	wantAnswer(t, r.signed("DELETE", "/"+testBucket+"/", nil), 204, "")
+	q := r.request("PUT", "/"+testBucket+"/?brandNew", nil)
+	date := time.Now().UTC().Format(http.TimeFormat)
+	q.Header.Set("Date", date)
+	q.Header.Set("Authorization", "OSS "+testKey+":"+signV1(testSecret, "PUT\n\n\n"+date+"\n/"+testBucket+"/"))
+	wantAnswer(t, q, 501, "NotImplemented")
+	if r.s.hasBucket(testBucket) {
+		t.Error("a bucket was made")
+	}
+}
+
+// Parts that are copies of whole objects cost no bytes, so objects of any size
+// are there to try.
+func TestCopiesHaveALimit(t *testing.T) {
+	r := newRig(t)
+	b := r.bucket(oss.AuthV4)
+	if err := r.client(oss.AuthV4).CreateBucket("other"); err != nil {
+		t.Fatal(err)
+	}
+	other, _ := r.client(oss.AuthV4).Bucket("other")
+	const piece = 16 << 20
+	r.put("piece", pattern(1, piece))
+	join := func(key string, parts int) {
+		t.Helper()
+		up, err := b.InitiateMultipartUpload(key, oss.ObjectACL(oss.ACLPublicRead))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var list []oss.UploadPart
+		for i := range parts {
+			p, err := b.UploadPartCopy(up, testBucket, "piece", 0, piece, i+1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			list = append(list, p)
+		}
+		if _, err := b.CompleteMultipartUpload(up, list); err != nil {
+			t.Fatal(err)
+		}
+	}
+	join("1 GB", 64)
+	join("more", 65)
+	join("5 GB and more", 321)
+	if acl, err := b.GetObjectACL("1 GB"); err != nil || acl.ACL != "default" {
+		t.Error("the ACL of Initiate was taken:", acl, err)
+	}
+	colder := oss.ObjectStorageClass(oss.StorageIA)
+	copyTo := func(to *oss.Bucket, key string, options ...oss.Option) error {
+		_, err := to.CopyObjectFrom(testBucket, key, "copy of "+key, options...)
+		return err
+	}
+	for _, err := range []error{copyTo(b, "5 GB and more"), copyTo(other, "more"), copyTo(b, "1 GB", colder)} {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	wantCode(t, copyTo(b, "more", colder), 400, "EntityTooLarge")
+	wantCode(t, copyTo(b, "more", oss.ServerSideEncryption("AES256")), 400, "EntityTooLarge")
+	wantCode(t, copyTo(other, "5 GB and more"), 400, "EntityTooLarge")
 }

@@ -26,6 +26,7 @@ func (c *call) initiate() (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
+	a.acl = "" // an upload has none: Complete says the object's
 	var id [16]byte
 	rand.Read(id[:])
 	u := &upload{

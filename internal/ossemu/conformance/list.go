@@ -25,6 +25,7 @@ type entry struct {
 	suite, test string
 	expectation
 	slow   bool // asks for a server that takes its time
+	v1Only bool // asks about V1 itself
 	reason string
 }
 
@@ -33,8 +34,8 @@ func (e entry) name() string { return e.suite + "." + e.test }
 type list []entry
 
 // readList reads the kept list. A line is "Suite.Test" for a test that passes,
-// or "Suite.Test slow" if the server must be slow for that, with " fails: why"
-// or " not run: why" behind it for one that is excluded.
+// or "Suite.Test slow" if the server must be slow for that; " V1 only: why",
+// " fails: why" or " not run: why" behind it excludes it from something.
 func readList(text string) (list, error) {
 	var l list
 	seen := map[string]bool{}
@@ -55,10 +56,12 @@ func readList(text string) (list, error) {
 			e.expectation, e.reason = expectFail, why
 		} else if why, ok := strings.CutPrefix(rest, "not run: "); ok {
 			e.expectation, e.reason = expectNotRun, why
+		} else if why, ok := strings.CutPrefix(rest, "V1 only: "); ok {
+			e.v1Only, e.reason = true, why
 		}
 		e.slow = rest == "slow"
 		if rest != "" && e.reason == "" && !e.slow {
-			return nil, fmt.Errorf("tests.txt, line %d: what is behind %s is not \"slow\", \"fails: why\" or \"not run: why\"", n+1, name)
+			return nil, fmt.Errorf("tests.txt, line %d: what is behind %s is not \"slow\", \"V1 only: why\", \"fails: why\" or \"not run: why\"", n+1, name)
 		}
 		l = append(l, e)
 	}
@@ -97,6 +100,7 @@ type group struct {
 	suite  string
 	expect expectation
 	slow   bool
+	v4     bool // clients sign with V4 where the test does not say with what
 	number int
 	tests  []string
 }
@@ -105,10 +109,11 @@ type group struct {
 const groupSize = 6
 
 func (g group) name() string {
+	name := g.suite + "-" + strconv.Itoa(g.number)
 	if g.expect == expectFail {
-		return g.suite + "-failing-" + strconv.Itoa(g.number)
+		name += "-failing"
 	}
-	return g.suite + "-" + strconv.Itoa(g.number)
+	return name
 }
 
 func (l list) groups() (groups []group) {
@@ -116,32 +121,64 @@ func (l list) groups() (groups []group) {
 		if e.expectation == expectNotRun {
 			continue
 		}
-		i := slices.IndexFunc(groups, func(g group) bool {
-			return g.suite == e.suite && g.expect == e.expectation && g.slow == e.slow && len(g.tests) < groupSize
-		})
-		if i < 0 {
-			i = len(groups)
-			groups = append(groups, group{suite: e.suite, expect: e.expectation, slow: e.slow, number: i + 1})
+		groups = e.join(groups, false)
+		if e.expectation == expectPass && !e.v1Only {
+			groups = e.join(groups, true)
 		}
-		groups[i].tests = append(groups[i].tests, e.test)
 	}
 	return groups
 }
 
-// judge compares the results with the list and counts the expected passes.
-func (l list) judge(results map[string]result) (passed int, complaints []string) {
+// join adds the test to a group that fits, or begins one.
+func (e entry) join(groups []group, v4 bool) []group {
+	i := slices.IndexFunc(groups, func(g group) bool {
+		return g.suite == e.suite && g.expect == e.expectation && g.slow == e.slow && g.v4 == v4 && len(g.tests) < groupSize
+	})
+	if i < 0 {
+		i = len(groups)
+		groups = append(groups, group{suite: e.suite, expect: e.expectation, slow: e.slow, v4: v4, number: i + 1})
+	}
+	groups[i].tests = append(groups[i].tests, e.test)
+	return groups
+}
+
+// results are those of both runs, by the names of the tests.
+type results struct{ v1, v4 map[string]result }
+
+// judge compares the results with the list and counts the expected passes, and
+// those of them with V4.
+func (l list) judge(r results) (passed, passedV4 int, complaints []string) {
 	for _, e := range l {
-		r := results[e.name()]
-		switch {
-		case e.expectation == expectPass && r.passed:
+		if e.expectation != expectPass {
+			if r.v1[e.name()].passed {
+				complaints = append(complaints, e.name()+" is listed as failing, and passes: take its reason out of tests.txt")
+			}
+			continue
+		}
+		if c := r.v1[e.name()].complaint(); c != "" {
+			complaints = append(complaints, e.name()+c)
+		} else {
 			passed++
-		case e.expectation == expectPass && r.output == "":
-			complaints = append(complaints, e.name()+" should pass, and did not come to its end")
-		case e.expectation == expectPass:
-			complaints = append(complaints, e.name()+" should pass, and fails:\n"+r.output)
-		case r.passed:
-			complaints = append(complaints, e.name()+" is listed as failing, and passes: take its reason out of tests.txt")
+		}
+		if e.v1Only {
+			continue
+		}
+		if c := r.v4[e.name()].complaint(); c != "" {
+			complaints = append(complaints, e.name()+", signed with V4,"+c)
+		} else {
+			passedV4++
 		}
 	}
-	return passed, complaints
+	return passed, passedV4, complaints
+}
+
+// complaint says what is wrong with the result of a test that should pass.
+func (r result) complaint() string {
+	switch {
+	case r.passed:
+		return ""
+	case r.output == "":
+		return " should pass, and did not come to its end"
+	}
+	return " should pass, and fails:\n" + r.output
 }

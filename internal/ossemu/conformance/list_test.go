@@ -10,6 +10,7 @@ const someList = `
 # a comment
 OssOneSuite.TestPasses
 OssOneSuite.TestWaits slow
+OssOneSuite.TestOld V1 only: it is about V1
 OssOneSuite.TestCannot fails: it is about the moon
 OssOneSuite.TestFar not run: it would go there
 `
@@ -46,6 +47,7 @@ func TestABadListIsRefused(t *testing.T) {
 func TestEachDepartureFromTheListIsNamed(t *testing.T) {
 	l := mustRead(t, someList)
 	output := func(lines ...string) map[string]result { return parse(strings.Join(lines, "\n") + "\n") }
+	old := "PASS: a.go:4: OssOneSuite.TestOld\t0.1s"
 	good := []string{"PASS: a.go:1: OssOneSuite.TestPasses\t0.1s", "PASS: a.go:2: OssOneSuite.TestWaits\t3s", "FAIL: a.go:3: OssOneSuite.TestCannot"}
 	cases := map[string]struct {
 		lines  []string
@@ -59,8 +61,9 @@ func TestEachDepartureFromTheListIsNamed(t *testing.T) {
 		"an excluded one passes": {append([]string{"PASS: a.go:3: OssOneSuite.TestCannot\t1s"}, good[:2]...), 2, []string{"TestCannot is listed as failing, and passes"}},
 	}
 	for name, c := range cases {
-		passed, complaints := l.judge(output(c.lines...))
-		if passed != c.passed || len(complaints) != len(c.says) {
+		run := output(append(c.lines, old)...)
+		passed, passedV4, complaints := l.judge(results{v1: run, v4: output(good[:2]...)})
+		if passed != c.passed+1 || passedV4 != 2 || len(complaints) != len(c.says) {
 			t.Errorf("%s: %d passed, %q", name, passed, complaints)
 			continue
 		}
@@ -72,9 +75,17 @@ func TestEachDepartureFromTheListIsNamed(t *testing.T) {
 	}
 }
 
+func TestWhatFailsWithV4IsSaid(t *testing.T) {
+	l := mustRead(t, "OssOneSuite.TestPasses")
+	fine := parse("PASS: a.go:1: OssOneSuite.TestPasses\t0.1s")
+	if _, _, complaints := l.judge(results{v1: fine}); len(complaints) != 1 || !strings.Contains(complaints[0], "V4") {
+		t.Error(complaints)
+	}
+}
+
 func TestTheListAndTheSDKNameTheSameTests(t *testing.T) {
 	l := mustRead(t, someList)
-	there := []string{"OssOneSuite.TestPasses", "OssOneSuite.TestWaits", "OssOneSuite.TestCannot", "OssOneSuite.TestFar", "OssOtherSuite.TestX"}
+	there := []string{"OssOneSuite.TestPasses", "OssOneSuite.TestOld", "OssOneSuite.TestWaits", "OssOneSuite.TestCannot", "OssOneSuite.TestFar", "OssOtherSuite.TestX"}
 	if c := l.compare(there); len(c) != 0 {
 		t.Error(c)
 	}
@@ -89,7 +100,8 @@ func TestGroupsKeepApartWhatDoesNotGoTogether(t *testing.T) {
 	for _, g := range groups {
 		names = append(names, g.name())
 	}
-	if want := []string{"OssOneSuite-1", "OssOneSuite-2", "OssOneSuite-failing-3"}; !slices.Equal(names, want) || !groups[1].slow {
+	if want := []string{"OssOneSuite-1", "OssOneSuite-2", "OssOneSuite-3", "OssOneSuite-4", "OssOneSuite-5-failing"}; !slices.Equal(names, want) ||
+		groups[0].v4 || !groups[1].v4 || !groups[2].slow || !groups[3].slow || !groups[3].v4 || len(groups[0].tests) != 2 || len(groups[1].tests) != 1 {
 		t.Errorf("%q, want %q", names, want)
 	}
 }

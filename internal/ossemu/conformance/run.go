@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -41,12 +42,12 @@ type runner struct {
 }
 
 // all runs the groups, a few at a time, and collects what came of their tests.
-func (r runner) all(ctx context.Context, groups []group, parallel int) map[string]result {
+func (r runner) all(ctx context.Context, groups []group, parallel int) results {
 	var (
-		mu      sync.Mutex // owns results
-		results = map[string]result{}
-		slots   = make(chan struct{}, max(parallel, 1))
-		wait    sync.WaitGroup
+		mu    sync.Mutex // owns what is in all
+		all   = results{v1: map[string]result{}, v4: map[string]result{}}
+		slots = make(chan struct{}, max(parallel, 1))
+		wait  sync.WaitGroup
 	)
 	for _, g := range groups {
 		wait.Go(func() {
@@ -58,13 +59,15 @@ func (r runner) all(ctx context.Context, groups []group, parallel int) map[strin
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			for name, result := range parse(out) {
-				results[name] = result
+			into := all.v1
+			if g.v4 {
+				into = all.v4
 			}
+			maps.Copy(into, parse(out))
 		})
 	}
 	wait.Wait()
-	return results
+	return all
 }
 
 // one runs a group against a server of its own, in a tree of its own: the
@@ -89,7 +92,11 @@ func (r runner) one(ctx context.Context, g group) (out string, err error) {
 	defer stop()
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	c := exec.CommandContext(ctx, r.sdk.binary, "-check.v", "-check.f", `^`+g.suite+`\.(`+strings.Join(g.tests, "|")+`)$`)
+	binary := r.sdk.binary
+	if g.v4 {
+		binary = r.sdk.binaryV4
+	}
+	c := exec.CommandContext(ctx, binary, "-check.v", "-check.f", `^`+g.suite+`\.(`+strings.Join(g.tests, "|")+`)$`)
 	c.Dir = filepath.Join(tree, "oss")
 	c.Env = append(plainEnv(), "OSS_TEST_ENDPOINT="+url, "OSS_TEST_ACCESS_KEY_ID="+accessKey,
 		"OSS_TEST_ACCESS_KEY_SECRET="+secretKey, "OSS_TEST_REGION="+region, "TMPDIR="+dir,
