@@ -274,10 +274,10 @@ func (n *node) childNode(name string) *node {
 // goneLocked takes a node, which held what e says, out of the tree; FS.tree is
 // held for writing.
 func (f *FS) goneLocked(c *node, e *entry) {
-	c.gone = true
+	c.gone, c.left = true, now()
 	if e != nil {
 		was := *e
-		was.attr.Ctime = now()
+		was.attr.Ctime = c.left
 		c.was = &was
 	}
 	f.mu.Lock()

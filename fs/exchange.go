@@ -181,6 +181,9 @@ func putOver(c *writeback.Change, from, before map[string]taken, to string) erro
 		}
 		r := *t.row
 		r.Key = to + rel
+		if (rel == "" || rel == "/") && r.Attr.Mode != 0 {
+			r.Attr.Ctime = now()
+		}
 		r.Expected, r.Known = before[rel].was, true
 		if b, ok := before[rel]; ok {
 			r.Known = b.known

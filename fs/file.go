@@ -58,9 +58,7 @@ func (x *file) fillAttr(out *fuse.Attr) {
 	if x.content != nil {
 		out.Blocks = min(out.Blocks, uint64(x.content.Blocks()))
 	}
-	if x.n.isGone() {
-		out.Nlink = 0
-	}
+	x.n.markGone(out)
 	out.Ino = x.n.StableAttr().Ino
 }
 
@@ -409,7 +407,7 @@ func (x *file) alterLocked(e *entry, next writeback.Row) (err error) {
 	case !x.named && x.content != nil || x.n.isGone() || e == nil:
 		x.attrOnly = true
 	case next.Attr.Published() == x.attr.Published() && maps.Equal(next.Meta, x.meta):
-		err = x.fs.commit(func(c *writeback.Change) error { return c.Times(x.n.keyLocked(), e.row, e.ref, next.Attr) })
+		err = x.fs.commit(func(c *writeback.Change) error { return c.Times(x.n.keyLocked(), next.Attr) })
 	default:
 		err = x.fs.commit(func(c *writeback.Change) error {
 			if x.n.gone {

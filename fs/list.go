@@ -64,6 +64,7 @@ type dirStream struct {
 	key   string
 	asked *writeback.Moment
 
+	at       string   // the place of what was given out last
 	rows     []intent // read, and not given out yet
 	rowsTo   string   // they were read up to here
 	rowsMore bool
@@ -83,7 +84,7 @@ type dirStream struct {
 // its beginning), whose own files that no row names yet are fresh.
 func (o *overlay) stream(ctx context.Context, key string, fresh []string, after string) (*dirStream, error) {
 	slices.Sort(fresh)
-	s := &dirStream{o: o, key: key, more: true, rowsMore: true, rowsTo: after, pageTo: after}
+	s := &dirStream{o: o, key: key, more: true, rowsMore: true, at: after, rowsTo: after, pageTo: after}
 	for _, n := range fresh {
 		if n > after {
 			s.fresh = append(s.fresh, n)
@@ -242,7 +243,7 @@ func (s *dirStream) next(ctx context.Context) (i item, ok bool, err error) {
 			if len(s.page) > 0 && s.page[0].order() == r.order() {
 				s.page = s.page[1:]
 			}
-			if !r.put {
+			if s.at = r.order(); !r.put {
 				continue
 			}
 			i, byRow = r.item, true
@@ -253,6 +254,7 @@ func (s *dirStream) next(ctx context.Context) (i item, ok bool, err error) {
 		default:
 			return item{}, false, nil
 		}
+		s.at = i.order()
 		if s.shows(ctx, i, byRow) {
 			return i, true, nil
 		}
@@ -265,13 +267,20 @@ func (s *dirStream) fill(ctx context.Context) (err error) {
 		if err := s.readRows(); err != nil {
 			return err
 		}
+		s.page = s.settled(s.page, s.at) // a row may have settled before it was read
 	}
 	for len(s.page) == 0 && s.more {
 		var page []item
 		if page, s.more, err = s.src.next(ctx); err != nil {
 			return err
 		}
-		s.page = s.settled(page)
+		from := s.pageTo
+		if !s.more {
+			s.pageTo = "\xff"
+		} else if len(page) > 0 {
+			s.pageTo = page[len(page)-1].order()
+		}
+		s.page = s.settled(page, from)
 	}
 	return nil
 }
@@ -306,18 +315,13 @@ func (s *dirStream) dirShows(ctx context.Context, i item, byRow bool) bool {
 	return !byRow && i.twin && !s.o.isGhost(ctx, s.asked, key)
 }
 
-// settled lays what rows have become since the listing was asked for over one
-// page of it (R9).
-func (s *dirStream) settled(page []item) []item {
-	from := s.pageTo
-	to := "\xff"
-	if s.more {
-		if len(page) == 0 {
-			return page
-		}
-		to = page[len(page)-1].order()
+// settled lays what rows have become since the listing was asked for over what
+// it shows after the place from, up to where it is known (R9).
+func (s *dirStream) settled(page []item, from string) []item {
+	to := s.pageTo
+	if to <= from {
+		return page
 	}
-	s.pageTo = to
 	all := map[string]item{}
 	change := false
 	put := func(i item, there bool) {

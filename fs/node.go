@@ -27,7 +27,8 @@ type node struct {
 	name   string
 	gone   bool // removed; open handles live on
 
-	was *entry // what it held when it was removed; nil: not known
+	was  *entry // what it held when it was removed; nil: not known
+	left int64  // when it was removed, Unix nanoseconds
 
 	mu   sync.Mutex
 	file *file // while it is open
@@ -242,15 +243,37 @@ func (n *node) Getattr(ctx context.Context, _ gofs.FileHandle, out *fuse.AttrOut
 
 // fillGone shows what was removed and is still held: no name is left of it.
 func (n *node) fillGone(out *fuse.Attr) syscall.Errno {
-	n.fs.tree.RLock()
-	was := n.was
-	n.fs.tree.RUnlock()
+	was := n.entryGone()
 	if was == nil {
 		return syscall.ESTALE
 	}
 	n.fill(was, out)
 	out.Nlink = 0
 	return 0
+}
+
+// markGone shows that no name is left, and when the last one went.
+func (n *node) markGone(out *fuse.Attr) {
+	n.fs.tree.RLock()
+	defer n.fs.tree.RUnlock()
+	if !n.gone {
+		return
+	}
+	out.Nlink = 0
+	if left := time.Unix(0, n.left); left.After(out.ChangeTime()) {
+		out.SetTimes(nil, nil, &left)
+	}
+}
+
+// entryGone returns what the node held when it was removed; nil: it was not, or
+// that is not known.
+func (n *node) entryGone() *entry {
+	n.fs.tree.RLock()
+	defer n.fs.tree.RUnlock()
+	if !n.gone {
+		return nil
+	}
+	return n.was
 }
 
 // typeBits returns the type as st_mode has it.
@@ -265,7 +288,7 @@ func (n *node) fill(e *entry, out *fuse.Attr) {
 	a := e.attr
 	if e.dir {
 		a.Mode = a.Mode&^object.TypeMask | object.TypeDir
-		if t := max(e.names, n.names.Load()); t > a.Mtime {
+		if t := max(e.names, n.names.Load()); t != 0 && t > a.Mtime {
 			a.Modified(t)
 		}
 	}

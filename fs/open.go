@@ -190,6 +190,9 @@ func (n *node) prepare(ctx context.Context, write, trunc bool) (x *file, err err
 
 func (n *node) tryPrepare(ctx context.Context, write, trunc bool) (*file, error) {
 	e, err := n.entry(ctx)
+	if was := n.entryGone(); was != nil {
+		e, err = was, nil // it was replaced between lookup and open: what it was is opened
+	}
 	if err != nil {
 		return nil, err
 	}

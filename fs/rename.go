@@ -284,7 +284,9 @@ func (m *move) moveTree(c *writeback.Change, oldKey, newKey string, objects map[
 		}
 	}
 	expected, known := m.replaced()
-	own := &writeback.Row{Key: newKey, Attr: m.src.attr, Headers: m.src.headers, Meta: m.src.meta, Expected: expected, Known: known}
+	attr := m.src.attr
+	attr.Ctime = now()
+	own := &writeback.Row{Key: newKey, Attr: attr, Headers: m.src.headers, Meta: m.src.meta, Expected: expected, Known: known}
 	if err := c.Put(own); err != nil {
 		return err
 	}

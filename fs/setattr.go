@@ -123,7 +123,7 @@ func (n *node) alterEntry(e *entry, f func(r *writeback.Row) error) error {
 		return nil
 	}
 	if next.Attr.Published() == e.attr.Published() && maps.Equal(next.Meta, e.meta) {
-		return n.fs.commit(func(c *writeback.Change) error { return c.Times(n.keyLocked(), e.row, e.ref, next.Attr) })
+		return n.fs.commit(func(c *writeback.Change) error { return c.Times(n.keyLocked(), next.Attr) })
 	}
 	clean := e.clean()
 	if clean == nil && e.row == nil && e.dir {

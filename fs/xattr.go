@@ -191,6 +191,8 @@ func (n *node) alterXattrs(ctx context.Context, op, name string, f func(all map[
 		return syscall.EROFS
 	case strings.HasPrefix(name, xattrOurs):
 		return syscall.EPERM
+	case name == "user.":
+		return syscall.EINVAL
 	case !strings.HasPrefix(name, "user."), n.fs.root == n && n.fs.o.Prefix == "":
 		return syscall.ENOTSUP // no object of the bucket's root can keep it
 	}

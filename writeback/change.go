@@ -221,19 +221,19 @@ func (c *Change) Alter(key string, clean *Row, f func(r *Row)) error {
 	return c.Put(&next)
 }
 
-// Times keeps times of key that are never published: in its row, if that has
-// not been replaced since it was read, or with what is remembered of ref.
-func (c *Change) Times(key string, row *Row, ref object.Ref, attr object.Attr) error {
-	if row != nil {
-		cur, err := c.tx.Row(key)
-		if err != nil || cur == nil || cur.Seq != row.Seq {
-			return err
-		}
+// Times keeps times of key that are never published: in its row, or with what
+// is remembered of its object.
+func (c *Change) Times(key string, attr object.Attr) error {
+	cur, err := c.tx.Row(key)
+	if err != nil {
+		return err
+	}
+	if cur != nil {
 		cur.Attr.Ctime, cur.Attr.Atime = attr.Ctime, attr.Atime
 		return c.tx.PutRow(cur)
 	}
 	a, err := c.tx.Attrs(key)
-	if err != nil || a == nil || !a.Ref.Same(ref) {
+	if err != nil || a == nil {
 		return err
 	}
 	a.Ctime, a.Atime = attr.Ctime, attr.Atime
