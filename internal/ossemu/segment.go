@@ -4,16 +4,22 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 )
 
 // segmentPath spreads segments over 256 directories by the low byte of their
 // number.
 func (st *store) segmentPath(id uint64) string {
-	return st.segmentDir(id) + fmt.Sprintf("/%016x", id)
+	name := []byte(st.dir + "/data/00/0000000000000000")
+	hex := strconv.AppendUint(nil, id, 16)
+	copy(name[len(name)-len(hex):], hex)
+	low := name[len(name)-19:]
+	copy(low[:2], low[17:]) // the directory
+	return string(name)
 }
 
-func (st *store) segmentDir(id uint64) string { return st.path("data", fmt.Sprintf("%02x", id&0xff)) }
+func (st *store) segmentDir(id uint64) string { return filepath.Dir(st.segmentPath(id)) }
 
 // createSegment makes the file of a new segment. Until a record names it, it
 // belongs to the caller, who removes it with discard.
