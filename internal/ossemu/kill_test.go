@@ -69,7 +69,7 @@ func TestKillNine(t *testing.T) {
 		r.web.Close()
 		r.s.Close()
 	}
-	for _, what := range []string{"put", "delete", "deletes", "copy", "part", "complete", "abort"} {
+	for _, what := range []string{"put", "delete", "deletes", "copy", "append", "part", "complete", "abort"} {
 		if l.acks[what] == 0 {
 			t.Errorf("no %s was acknowledged", what)
 		}
@@ -205,6 +205,17 @@ func (l *ledger) one(b *oss.Bucket, round, worker, i int) bool {
 			return true
 		}
 		return l.try("copy", map[string]string{k: l.held(from)}, func() error { _, err := b.CopyObject(from, k); return err })
+	case 7:
+		// Onto a name of its own, which nothing else turns into a normal object.
+		log := fmt.Sprintf("w%d/log", worker)
+		old := l.held(log)
+		if old == absent {
+			old = ""
+		}
+		return l.try("append", map[string]string{log: old + body}, func() error {
+			_, err := b.AppendObject(log, strings.NewReader(body), int64(len(old)))
+			return err
+		})
 	case 5, 6:
 		return l.multipart(b, k, body, rand.IntN(8))
 	}
