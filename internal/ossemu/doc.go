@@ -48,6 +48,8 @@
 //
 // ServeHTTP finds the operation (operation.go), checks the signature (sign.go),
 // runs the operation, which returns an answer as a value, and sends it
-// (serve.go). That the answer is a value is the seam for fault injection:
-// between any two of these steps a request can be made to fail.
+// (serve.go). That the answer is a value is the seam for faults (fault.go):
+// between any two of these steps a request can be made to fail. Close ends the
+// requests that wait (running.go), also those whose connection a fault has cut,
+// which net/http does not know any more.
 package ossemu
