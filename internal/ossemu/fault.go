@@ -158,7 +158,7 @@ func (f *Fault) check() error {
 		}
 	}
 	if a.needs != "" && !slices.Contains(given, a.needs) {
-		return fmt.Errorf("%s needs %s=...", f.Do, a.needs)
+		return fmt.Errorf("%s needs %s=VALUE", f.Do, a.needs)
 	}
 	switch {
 	case f.Bytes != nil && (f.At == placeBefore || f.At == placeAfter):
