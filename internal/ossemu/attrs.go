@@ -89,8 +89,9 @@ func checkEncryption(h http.Header) error {
 	return nil
 }
 
-// checkTrafficLimit checks the speed in bit/s that a request sets for itself.
-func (c *call) checkTrafficLimit() error {
+// keepTrafficLimit reads the speed in bit/s that a request sets for itself; its
+// body and that of the answer pass no faster.
+func (c *call) keepTrafficLimit() error {
 	const name, least, most = "x-oss-traffic-limit", 245760, 838860800
 	v := c.r.Header.Get(name)
 	if v == "" {
@@ -99,9 +100,11 @@ func (c *call) checkTrafficLimit() error {
 	if v == "" {
 		return nil
 	}
-	if n, ok := digits(v); !ok || n < least || n > most {
+	n, ok := digits(v)
+	if !ok || n < least || n > most {
 		return invalidArgument(name, v, "The traffic limit must be an integer between 245760 and 838860800.")
 	}
+	c.asked = newLane(n / 8)
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 // deleteRequest is the body of DeleteMultipleObjects.
 type deleteRequest struct {
 	keys  []string
+	named int // objects in the request, those of versions that are not there among them
 	quiet bool
 }
 
@@ -24,6 +25,7 @@ func readDelete(body []byte) (deleteRequest, error) {
 		stack []string
 		text  strings.Builder
 		key   *string
+		id    string
 		rest  = string(body)
 		root  bool
 	)
@@ -49,11 +51,16 @@ func readDelete(body []byte) (deleteRequest, error) {
 			case "Delete/Object/Key":
 				value := text.String()
 				key = &value
+			case "Delete/Object/VersionId":
+				id = strings.TrimSpace(text.String())
 			case "Delete/Object":
 				if key == nil {
 					return out, errXML
 				}
-				out.keys, key = append(out.keys, *key), nil
+				if out.named++; id == "" || id == nullVersion {
+					out.keys = append(out.keys, *key) // there is no other version to delete
+				}
+				key, id = nil, ""
 			}
 			text.Reset()
 		default:

@@ -288,7 +288,7 @@ func TestDeleteXML(t *testing.T) {
 		keys []string
 		fail bool
 	}{
-		"plain":         {"<?xml version=\"1.0\"?>\n<Delete>\n <Quiet>false</Quiet>\n <Object>\n <Key>a</Key></Object><Object><Key> b </Key><VersionId>x</VersionId></Object></Delete>\n", []string{"a", " b "}, false},
+		"plain":         {"<?xml version=\"1.0\"?>\n<Delete>\n <Quiet>false</Quiet>\n <Object>\n <Key>a</Key></Object><Object><Key> b </Key><VersionId>null</VersionId></Object><Object><Key>c</Key><VersionId>x</VersionId></Object></Delete>\n", []string{"a", " b "}, false},
 		"references":    {"<Delete><Object><Key>&#x01;&#31;&#xD;&lt;&amp;&quot;&#233;</Key></Object></Delete>", []string{"\x01\x1f\r<&\"é"}, false},
 		"CDATA":         {"<Delete><!-- <x> --><Object><Key>a<![CDATA[<&b]]></Key></Object></Delete>", []string{"a<&b"}, false},
 		"namespace":     {`<Delete xmlns="http://x"><Object><Key>a</Key></Object></Delete>`, []string{"a"}, false},

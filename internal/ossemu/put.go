@@ -138,7 +138,7 @@ func (c *call) deleteObjects() (*answer, error) {
 		return nil, err
 	}
 	request, err := readDelete(body)
-	if err != nil || len(request.keys) == 0 || len(request.keys) > maxDelete {
+	if err != nil || request.named == 0 || request.named > maxDelete {
 		return nil, malformed
 	}
 	for _, key := range request.keys {

@@ -26,8 +26,10 @@ type call struct {
 	start  time.Time
 	body   *meteredBody
 
-	unsigned    bool // made by nobody we know, on something public
-	secondLevel bool // path style where the host is one of Options.Domains
+	asked       *rate.Limiter // the speed it asked for (x-oss-traffic-limit), or nil
+	delayed     time.Duration // how long its bytes waited in lanes
+	unsigned    bool          // made by nobody we know, on something public
+	secondLevel bool          // path style where the host is one of Options.Domains
 
 	w     http.ResponseWriter
 	began bool   // the answer is being sent
@@ -143,7 +145,7 @@ func (c *call) run() (*answer, error) {
 	if err := c.checkAddress(); err != nil {
 		return nil, err
 	}
-	if err := c.checkTrafficLimit(); err != nil {
+	if err := c.keepTrafficLimit(); err != nil {
 		return nil, err
 	}
 	if id, ok := c.query.lookup("versionId"); ok && c.key != "" {
@@ -204,6 +206,9 @@ func (c *call) send(a *answer) {
 	h.Set("Date", c.clock().UTC().Format(http.TimeFormat))
 	h.Set("x-oss-request-id", c.id)
 	h.Set("x-oss-server-time", strconv.FormatInt(time.Since(c.start).Milliseconds(), 10))
+	if c.asked != nil {
+		h.Set("x-oss-qos-delay-time", strconv.FormatInt(c.delayed.Milliseconds(), 10))
+	}
 	if a.xml != nil {
 		h.Set("Content-Type", "application/xml")
 	}

@@ -103,15 +103,15 @@ type lanes struct {
 // step.
 func (c *call) lanesOf(in bool, n int) ([]*rate.Limiter, int) {
 	l := c.s.shape.load()
-	if c.hidden || !l.limits() && c.slowIn == nil && c.slowOut == nil {
+	if c.hidden || !l.limits() && c.slowIn == nil && c.slowOut == nil && c.asked == nil {
 		return nil, n
 	}
 	if c.own.of != l {
 		c.own = lanes{l, newLane(l.Connection), newLane(l.ConnectionIn), newLane(l.ConnectionOut)}
 	}
-	all := []*rate.Limiter{l.both, l.out, c.own.both, c.own.wayOut, c.slowOut}
+	all := []*rate.Limiter{l.both, l.out, c.own.both, c.own.wayOut, c.slowOut, c.asked}
 	if in {
-		all = []*rate.Limiter{l.both, l.in, c.own.both, c.own.wayIn, c.slowIn}
+		all = []*rate.Limiter{l.both, l.in, c.own.both, c.own.wayIn, c.slowIn, c.asked}
 	}
 	all = slices.DeleteFunc(all, func(lane *rate.Limiter) bool { return lane == nil })
 	for _, lane := range all {
@@ -131,6 +131,7 @@ func (c *call) pass(in bool, n int) error {
 		for _, lane := range all {
 			longest = max(longest, lane.ReserveN(time.Now(), step).Delay())
 		}
+		c.delayed += longest
 		if err := c.wait(longest); err != nil {
 			return err
 		}

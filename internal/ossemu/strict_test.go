@@ -3,10 +3,16 @@ package ossemu
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"encoding/base64"
+	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -148,6 +154,13 @@ func TestABucketWithoutVersionsHasTheNullVersion(t *testing.T) {
 	wantCode(t, b.DeleteObject("a+b/0", oss.VersionId("CAEQ")), 404, "NoSuchVersion")
 	_, err = b.CopyObject("a+b/0", "copy", oss.VersionId("CAEQ"))
 	wantCode(t, err, 404, "NoSuchVersion")
+	gone, err := b.DeleteObjectVersions([]oss.DeleteObject{{Key: "a+b/1", VersionId: "CAEQ"}, {Key: "a+b/2", VersionId: "null"}})
+	if err != nil || len(gone.DeletedObjectsDetail) != 1 || gone.DeletedObjectsDetail[0].Key != "a+b/2" {
+		t.Error(gone, err)
+	}
+	if ok, _ := b.IsObjectExist("a+b/1"); !ok {
+		t.Error("a version that is not there was deleted")
+	}
 	if err := b.DeleteObject("a+b/0", oss.VersionId("null")); err != nil {
 		t.Error(err)
 	}
@@ -232,4 +245,80 @@ func TestCopiesHaveALimit(t *testing.T) {
 	wantCode(t, copyTo(b, "more", colder), 400, "EntityTooLarge")
 	wantCode(t, copyTo(b, "more", oss.ServerSideEncryption("AES256")), 400, "EntityTooLarge")
 	wantCode(t, copyTo(other, "5 GB and more"), 400, "EntityTooLarge")
+}
+
+func TestARequestIsAsSlowAsItAsks(t *testing.T) {
+	r := newRig(t)
+	b := r.bucket(oss.AuthV4)
+	body := pattern(1, 50<<10)
+	delay := func(options ...oss.Option) (ms int) {
+		t.Helper()
+		var h http.Header
+		if err := b.PutObject("k", bytes.NewReader(body), append(options, oss.GetResponseHeader(&h))...); err != nil {
+			t.Fatal(err)
+		}
+		ms, err := strconv.Atoi(h.Get("x-oss-qos-delay-time"))
+		if err != nil {
+			ms = -1
+		}
+		return ms
+	}
+	const limit = 819200 // bit/s: 100 KiB of bytes
+	if ms := delay(oss.TrafficLimitHeader(limit)); ms < 400 {
+		t.Errorf("50 KiB waited for %d ms at 100 KiB/s", ms)
+	}
+	if ms := delay(); ms != -1 {
+		t.Errorf("a request without a limit waited for %d ms", ms)
+	}
+	if got := r.get("k", oss.TrafficLimitHeader(limit)); !bytes.Equal(got, body) {
+		t.Error("bytes differ")
+	}
+}
+
+// A log that was written before there were symlinks is read, and written anew
+// in the format of today.
+func TestALogOfTheFirstFormatIsRead(t *testing.T) {
+	r := newRig(t)
+	r.put("k", []byte("bytes"))
+	r.web.Close()
+	if err := r.s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(r.dir, "log")
+	log, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head := appendFrame(nil, record{kind: recHead, next: 1})
+	if !bytes.HasPrefix(log, head) || head[frameHead+1] != formatVersion {
+		t.Fatalf("the log does not begin with its head: %x", log[:20])
+	}
+	for _, format := range []byte{1, formatVersion + 1} {
+		old := bytes.Clone(log)
+		old[frameHead+1] = format
+		binary.LittleEndian.PutUint32(old[4:], crc32.Checksum(old[frameHead:len(head)], castagnoli))
+		if err := os.WriteFile(name, old, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if format > formatVersion {
+			if s, err := Open(context.Background(), r.dir, testOptions()); err == nil {
+				s.Close()
+				t.Error("a log of a later format was read")
+			}
+			continue
+		}
+		r.open(testOptions())
+		if string(r.get("k")) != "bytes" {
+			t.Error("other bytes")
+		}
+		if anew, err := os.ReadFile(name); err != nil || anew[frameHead+1] != formatVersion {
+			t.Error("the log has the old format still", err)
+		}
+		r.web.Close()
+		r.s.Close()
+	}
+	if err := os.WriteFile(name, log, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.open(testOptions())
 }
