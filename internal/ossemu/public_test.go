@@ -23,8 +23,17 @@ func (r *rig) request(method, resource string, body io.Reader) *http.Request {
 
 // signed makes a request signed with V1; the resource holds signed parameters only.
 func (r *rig) signed(method, resource string, body io.Reader) *http.Request {
+	return r.signedWith(method, resource, "", body)
+}
+
+// signedWith is signed with parameters that V1 does not sign.
+func (r *rig) signedWith(method, resource, unsigned string, body io.Reader) *http.Request {
 	r.t.Helper()
 	q := r.request(method, resource, body)
+	if unsigned != "" && q.URL.RawQuery != "" {
+		unsigned = "&" + unsigned
+	}
+	q.URL.RawQuery += unsigned
 	date := time.Now().UTC().Format(http.TimeFormat)
 	q.Header.Set("Date", date)
 	q.Header.Set("Authorization", "OSS "+testKey+":"+signV1(testSecret, method+"\n\n\n"+date+"\n"+resource))

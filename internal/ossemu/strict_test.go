@@ -15,7 +15,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 )
@@ -187,11 +186,7 @@ func TestABucketKeepsItsRedundancy(t *testing.T) {
 func TestSubResourcesOfTomorrowDoNotTouchTheBucket(t *testing.T) {
 	r := newRig(t)
 	wantAnswer(t, r.signed("DELETE", "/"+testBucket+"/", nil), 204, "")
-	q := r.request("PUT", "/"+testBucket+"/?brandNew", nil)
-	date := time.Now().UTC().Format(http.TimeFormat)
-	q.Header.Set("Date", date)
-	q.Header.Set("Authorization", "OSS "+testKey+":"+signV1(testSecret, "PUT\n\n\n"+date+"\n/"+testBucket+"/"))
-	wantAnswer(t, q, 501, "NotImplemented")
+	wantAnswer(t, r.signedWith("PUT", "/"+testBucket+"/", "brandNew", nil), 501, "NotImplemented")
 	if r.s.hasBucket(testBucket) {
 		t.Error("a bucket was made")
 	}
@@ -321,4 +316,52 @@ func TestALogOfTheFirstFormatIsRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.open(testOptions())
+}
+
+func TestEachLimitHasItsAnswer(t *testing.T) {
+	r := newRig(t)
+	up, err := r.bucket(oss.AuthV4).InitiateMultipartUpload("k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, long := "/"+testBucket+"/", strings.Repeat("x", 1024)
+	for _, c := range []struct {
+		method, resource, unsigned string
+		status                     int
+		code                       string
+	}{
+		{"GET", at, "max-keys=0", 400, "InvalidArgument"},
+		{"GET", at, "max-keys=1001", 400, "InvalidArgument"},
+		{"GET", at, "max-keys=ten", 400, "InvalidArgument"},
+		{"GET", at, "max-keys=1000", 200, ""},
+		{"GET", at, "prefix=" + long, 400, "InvalidArgument"},
+		{"GET", at, "marker=" + long, 400, "InvalidArgument"},
+		{"GET", at, "delimiter=" + long, 400, "InvalidArgument"},
+		{"GET", at, "prefix=" + long[1:], 200, ""},
+		{"GET", at, "encoding-type=base64", 400, "InvalidArgument"},
+		{"GET", at, "list-type=3", 400, "InvalidArgument"},
+		{"GET", at, "list-type=2&start-after=" + long, 400, "InvalidArgument"},
+		{"GET", at + "?continuation-token=nonsense", "list-type=2", 400, "InvalidArgument"},
+		{"GET", at + "?uploads", "max-uploads=1001", 400, "InvalidArgument"},
+		{"GET", at + "?uploads", "key-marker=" + long, 400, "InvalidArgument"},
+		{"GET", at + "k?uploadId=" + up.UploadID, "max-parts=1001", 400, "InvalidArgument"},
+		{"GET", at + "k?uploadId=" + up.UploadID, "part-number-marker=x", 400, "InvalidArgument"},
+		{"GET", at + "k?uploadId=0123", "", 404, "NoSuchUpload"},
+		{"GET", at + "other?uploadId=" + up.UploadID, "", 404, "NoSuchUpload"},
+		{"PUT", at + "k?partNumber=0&uploadId=" + up.UploadID, "", 400, "InvalidArgument"},
+		{"PUT", at + "k?partNumber=10001&uploadId=" + up.UploadID, "", 400, "InvalidArgument"},
+		{"PUT", at + "k?partNumber=-1&uploadId=" + up.UploadID, "", 400, "InvalidArgument"},
+		{"GET", "/", "max-keys=1001", 400, "InvalidArgument"},
+		{"PUT", "/ab/", "", 400, "InvalidBucketName"},
+		{"PUT", "/Capital/", "", 400, "InvalidBucketName"},
+		{"PUT", "/-dash/", "", 400, "InvalidBucketName"},
+		{"PUT", "/" + strings.Repeat("b", 64) + "/", "", 400, "InvalidBucketName"},
+		{"PUT", at + long, "", 400, "InvalidObjectName"},
+		{"HEAD", at + "missing", "", 404, "NoSuchKey"},
+		{"HEAD", "/missing-bucket/k", "", 404, "NoSuchBucket"},
+		{"GET", at + "?website", "", 501, "NotImplemented"},
+		{"PATCH", at + "k", "", 405, "MethodNotAllowed"},
+	} {
+		wantAnswer(t, r.signedWith(c.method, c.resource, c.unsigned, nil), c.status, c.code)
+	}
 }
