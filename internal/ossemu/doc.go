@@ -11,8 +11,12 @@
 // Bodies are streamed: memory grows with the number of objects, never with
 // their size. What an upload costs is mostly its sums: CRC64 is that of
 // internal/crc64, and the MD5 of bodies that come at the same time are computed
-// together (internal/md5lanes). CompleteMultipartUpload and CopyObject move no bytes. Keys never
-// become paths.
+// together (internal/md5lanes). CompleteMultipartUpload and CopyObject move no
+// bytes; of a sequential upload, which OSS gives an MD5, Complete reads them. Keys
+// never become paths.
+//
+// What it speaks, and what it does not, is in docs/server.md; what the tests of
+// the SDK say to that is in the folder conformance.
 //
 // # What is on disk
 //
