@@ -112,26 +112,20 @@ func (o *overlay) lookup(ctx context.Context, dir, name string) (*entry, error) 
 	switch {
 	case found.entry != nil && file == nil:
 		return o.ofObject(ctx, *found.entry, known)
-	case sub == nil && file == nil && o.living(key+"/"):
-		// Only our own pending files are left of what was there.
+	case file == nil && o.living(key+"/"):
+		// Only our own pending files are in it.
 		return o.ofDir(ctx, key+"/", known)
 	}
 	return nil, fail(syscall.ENOENT)
 }
 
-// fewRows is how many rows a lookup walks at most: a directory may have any
-// number of them.
-const fewRows = 64
-
 // living reports whether a Put lies beneath the directory key.
 func (o *overlay) living(key string) (yes bool) {
 	_ = o.q.View(func(tx *journal.Tx) error {
-		n := 0
 		for r, err := range tx.Rows(key, "") {
-			if yes = err == nil && r.Kind == journal.Put; yes || err != nil || n == fewRows {
+			if yes = err == nil && r.Kind == journal.Put; yes || err != nil {
 				return err
 			}
-			n++
 		}
 		return nil
 	})

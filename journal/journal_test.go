@@ -213,18 +213,20 @@ func TestChildren(t *testing.T) {
 	put(t, j,
 		&Row{Key: "d/", Kind: Put}, &Row{Key: "d/a", Kind: Put}, &Row{Key: "d/b/", Kind: Put},
 		&Row{Key: "d/b/c", Kind: Put}, &Row{Key: "d/b/d/e", Kind: Put}, &Row{Key: "d/b.x", Kind: Delete},
-		&Row{Key: "d/z", Kind: Put}, &Row{Key: "e", Kind: Put}, &Row{Key: "d/q/deep", Kind: Put})
+		&Row{Key: "d/z", Kind: Put}, &Row{Key: "e", Kind: Put}, &Row{Key: "d/q/deep", Kind: Put},
+		&Row{Key: "d/r/", Kind: Delete}, &Row{Key: "d/r/a", Kind: Delete}, &Row{Key: "d/r/b/c", Kind: Put},
+		&Row{Key: "d/s/", Kind: Delete}, &Row{Key: "d/s/a", Kind: Delete}, &Row{Key: "d/t/a", Kind: Delete})
 	got := ""
 	err := j.View(func(tx *Tx) error {
 		for r, err := range tx.Children("d/", "") {
 			if err != nil {
 				return err
 			}
-			got += r.Key + " "
+			got += fmt.Sprintf("%s:%s ", r.Key, r.Kind)
 		}
 		return nil
 	})
-	if want := "d/a d/b.x d/b/ d/z "; err != nil || got != want {
+	if want := "d/a:put d/b.x:delete d/b/:put d/q/:put d/r/:put d/s/:delete d/z:put "; err != nil || got != want {
 		t.Fatalf("%q, want %q, %v", got, want, err)
 	}
 }
@@ -262,7 +264,7 @@ func TestIndexesFollow(t *testing.T) {
 		if _, _, ok := tx.Named(3); ok {
 			t.Error("content 3 is still named")
 		}
-		for k := range tx.Due(100) {
+		for k := range tx.Due(0, "", 100) {
 			t.Errorf("%q is due", k)
 		}
 		if top := tx.MaxContent(); top != 4 {

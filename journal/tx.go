@@ -269,7 +269,8 @@ func (tx *Tx) Rows(prefix, from string) iter.Seq2[*Row, error] {
 
 // Children yields the rows of the names directly in the directory prefix
 // ("" or ending in "/"), from the key from on: the files, and the directories'
-// own rows. What lies deeper is jumped over.
+// own rows. What lies deeper is jumped over; a directory without a Put of its
+// own in which a Put lies is yielded as one without attributes.
 func (tx *Tx) Children(prefix, from string) iter.Seq2[*Row, error] {
 	return func(yield func(*Row, error) bool) {
 		space := spaced(spaceRow, prefix)
@@ -277,39 +278,71 @@ func (tx *Tx) Children(prefix, from string) iter.Seq2[*Row, error] {
 		defer it.Close()
 		it.Seek(spaced(spaceRow, max(prefix, from)))
 		for it.ValidForPrefix(space) {
-			key := string(it.Item().Key()[1:])
-			rest := key[len(prefix):]
-			slash := strings.IndexByte(rest, '/')
-			if rest == "" { // the directory's own row
+			r, err := rowAt(it)
+			if err == nil && r.Key == prefix { // the directory's own row
 				it.Next()
 				continue
 			}
-			if slash >= 0 && slash < len(rest)-1 { // deeper: go past the whole subtree
-				it.Seek(spaced(spaceRow, key[:len(prefix)+slash], "0"))
-				continue
+			if err == nil {
+				if slash := strings.IndexByte(r.Key[len(prefix):], '/'); slash >= 0 {
+					r, err = dirAt(it, r, r.Key[:len(prefix)+slash+1])
+				} else {
+					it.Next()
+				}
 			}
-			r := &Row{}
-			if err := it.Item().Value(func(b []byte) error { return decode(b, r) }); err != nil {
+			if err != nil {
 				yield(nil, err)
 				return
 			}
-			r.Key = key
-			if !yield(r, nil) {
+			if r != nil && !yield(r, nil) {
 				return
 			}
-			it.Next()
 		}
 	}
 }
 
-// Due yields the keys that may be carried at the time now (Unix nanoseconds),
-// earliest first; the second value is the due time.
-func (tx *Tx) Due(now int64) iter.Seq2[string, int64] {
+func rowAt(it *badger.Iterator) (*Row, error) {
+	r := &Row{}
+	err := it.Item().Value(func(b []byte) error { return decode(b, r) })
+	r.Key = string(it.Item().Key()[1:])
+	return r, err
+}
+
+// dirAt returns what the rows say of the directory key, of which r is the
+// first, and goes past them all; nil: nothing.
+func dirAt(it *badger.Iterator, r *Row, key string) (own *Row, err error) {
+	if r.Key == key {
+		own = r
+		it.Next()
+	}
+	if own == nil || own.Kind != Put {
+		for ; it.ValidForPrefix(spaced(spaceRow, key)); it.Next() {
+			if r, err = rowAt(it); err != nil {
+				return nil, err
+			}
+			if r.Kind == Put {
+				own = &Row{Key: key, Kind: Put}
+				break
+			}
+		}
+	}
+	it.Seek(spaced(spaceRow, key[:len(key)-1], "0")) // "0" follows "/"
+	return own, nil
+}
+
+// Due yields the keys that may be carried at the time until (Unix
+// nanoseconds), earliest first, with their due times: those that stand after
+// the due time and key given.
+func (tx *Tx) Due(after int64, key string, until int64) iter.Seq2[string, int64] {
 	return func(yield func(string, int64) bool) {
-		_ = tx.each([]byte{spaceDue}, nil, false, func(k []byte, _ *badger.Item) (bool, error) {
+		start := spaced(spaceDue, dueBytes(after), key)
+		_ = tx.each([]byte{spaceDue}, start, false, func(k []byte, _ *badger.Item) (bool, error) {
 			due := binary.BigEndian.Uint64(k[1:9])
-			if due > uint64(now) {
+			if due > uint64(until) {
 				return false, nil
+			}
+			if string(k) == string(start) {
+				return true, nil
 			}
 			return yield(string(k[9:]), int64(min(due, math.MaxInt64))), nil
 		})

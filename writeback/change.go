@@ -25,10 +25,10 @@ const damagedPrefix = "damaged: "
 type Change struct {
 	q       *Queue
 	tx      *journal.Tx
-	batch   bool     // of any size; witnesses are not rewritten (H7)
-	touched []string // keys whose rows it changes
-	freed   []string // keys that may have waited for a hole of such a row
-	dropped []uint64 // contents that such a row named
+	batch   bool             // of any size; witnesses are not rewritten (H7)
+	touched map[string]int64 // keys whose rows it changes, with when they are due
+	freed   []string         // keys that may have waited for a hole of such a row
+	dropped []uint64         // contents that such a row named
 }
 
 // Change commits what f changes as one state and returns its sequence. f runs
@@ -45,7 +45,7 @@ func (q *Queue) Batch(f func(c *Change) error) (seq uint64, err error) {
 
 func (q *Queue) change(c *Change, update func(f func(tx *journal.Tx) error) (uint64, error), f func(c *Change) error) (seq uint64, err error) {
 	seq, err = update(func(tx *journal.Tx) error {
-		c.tx, c.touched, c.freed, c.dropped = tx, nil, nil, nil
+		c.tx, c.touched, c.freed, c.dropped = tx, map[string]int64{}, nil, nil
 		return f(c)
 	})
 	if err != nil {
@@ -59,10 +59,12 @@ func (q *Queue) afterChange(seq uint64, c *Change) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, key := range c.freed {
-		delete(q.blocked, key)
+		q.unblockLocked(key)
 	}
-	for _, key := range c.touched {
-		delete(q.blocked, key)
+	for key, due := range c.touched {
+		if q.unblockLocked(key); due <= q.looked.due {
+			q.again[key] = struct{}{}
+		}
 		delete(q.deletes, key)
 		delete(q.retries, key)
 		if t := q.running[key]; t != nil {
@@ -309,7 +311,7 @@ func (c *Change) set(next *Row) error {
 		}
 	}
 	next.Due = next.Closed + int64(c.q.o.Delay)
-	c.touched = append(c.touched, key)
+	c.touched[key] = next.Due
 	if old != nil && !old.Base.IsZero() {
 		c.freed = append(c.freed, old.Base.Key)
 	}

@@ -251,7 +251,7 @@ func (t *transfer) giveWayIn(c *Change, cur *Row, info object.Info) error {
 		return err
 	}
 	tx.BeforeCommit(func() error { q.memos.settled(key, Memo{Ref: info.Ref, Attrs: attrs}); return nil })
-	c.touched = append(c.touched, key)
+	c.touched[key] = 0
 	return tx.DropRow(key)
 }
 
@@ -306,7 +306,7 @@ func (t *transfer) drop(info object.Info) error {
 			return errSuperseded
 		}
 		c.tx.BeforeCommit(func() error { t.q.memos.settled(cur.Key, Memo{}); return nil })
-		c.touched = append(c.touched, cur.Key)
+		c.touched[cur.Key] = 0
 		return c.tx.DropRow(cur.Key)
 	})
 	if err != nil {

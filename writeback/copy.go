@@ -274,7 +274,7 @@ func (q *Queue) filled(row *Row, y *cache.Content) error {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	delete(q.blocked, row.Base.Key)
+	q.unblockLocked(row.Base.Key)
 	q.poke()
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ossmount/ossmount/internal/object"
 	"github.com/ossmount/ossmount/journal"
 )
 
@@ -104,4 +105,73 @@ func endDoubt(tx *journal.Tx, row *Row, lost bool) error {
 		}
 	}
 	return tx.PutDoubt(row.Key, d)
+}
+
+// confirm asks, when every older request of the key must have landed, what the
+// key holds now (R8).
+func (t *transfer) confirm() error {
+	q, note := t.q, t.row.Note
+	info, err := q.remote.Head(q.work, t.row.Key)
+	absent := object.IsAbsent(err)
+	if err != nil && !absent {
+		return err
+	}
+	var d *journal.Doubt
+	if err := q.j.View(func(tx *journal.Tx) error { d, err = tx.Doubt(t.row.Key); return err }); err != nil {
+		return err
+	}
+	holds := ""
+	if !absent {
+		holds = info.Meta[object.TagMeta]
+	}
+	overtaken := false // the doubtful request has landed over ours
+	switch {
+	case t.row.Kind == journal.Delete:
+		overtaken = !absent && d != nil && contains(d.Tags, holds)
+	case absent:
+		overtaken = true
+	case holds != note.Tag:
+		overtaken = d != nil && contains(d.Tags, holds)
+		if !overtaken {
+			q.log.Warn("somebody else has replaced the object that we published", "key", t.row.Key)
+		}
+	}
+	_, err = q.j.Update(func(tx *journal.Tx) error {
+		cur, err := tx.Row(t.row.Key)
+		if err != nil {
+			return err
+		}
+		if cur == nil || cur.Seq != t.row.Seq {
+			return errSuperseded
+		}
+		if err := tx.DropDoubt(t.row.Key); err != nil {
+			return err
+		}
+		if overtaken {
+			cur.Note, cur.Due = nil, time.Now().UnixNano()
+			cur.Expected, cur.Known = info.Ref, true // a Delete of it is not for nothing
+		}
+		t.row = cur
+		return tx.PutRow(cur)
+	})
+	if err != nil {
+		return err
+	}
+	if overtaken {
+		return errAgainNow
+	}
+	ref := info.Ref
+	if t.row.Kind == journal.Delete {
+		ref = object.Ref{}
+	}
+	return t.settle(ref, time.Now())
+}
+
+func contains(tags []string, tag string) bool {
+	for _, t := range tags {
+		if t == tag && tag != "" {
+			return true
+		}
+	}
+	return false
 }

@@ -141,6 +141,9 @@ type Queue struct {
 	gathering  time.Time            // since when the first of them does
 	window     []string             // keys that were due at the last look, not yet considered
 	blocked    map[string]blockade  // due rows that must wait for something
+	timed      map[string]time.Time // of these: those that wait for a time
+	again      map[string]struct{}  // rows to consider once more
+	looked     place                // up to here the due rows were considered
 	retries    map[string]*retry
 	health     health
 	draining   bool
@@ -181,6 +184,8 @@ func Open(ctx context.Context, o Options) (*Queue, error) {
 		running:    map[string]*transfer{},
 		deletes:    map[string]struct{}{},
 		blocked:    map[string]blockade{},
+		timed:      map[string]time.Time{},
+		again:      map[string]struct{}{},
 		retries:    map[string]*retry{},
 		open:       map[uint64]int{},
 		readers:    map[uint64]map[*transfer]struct{}{},

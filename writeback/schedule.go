@@ -2,6 +2,7 @@ package writeback
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -97,25 +98,24 @@ func (q *Queue) pop() (key string, ok bool) {
 	return key, true
 }
 
-// look fills the window with due keys that neither run nor are blocked. If
-// there are none it returns when the next will be due.
+// place is where a row stands among those that become due.
+type place struct {
+	due int64
+	key string
+}
+
+// look fills the window with keys to consider: those that wait no more, and
+// what has become due since the last look. Each row is come upon once; what
+// cannot go then is blocked, and considered again when that ends. If there are
+// none, look returns when the next will be due.
 func (q *Queue) look() (more bool, next time.Time) {
 	now := time.Now()
-	until := now.UnixNano()
-	q.mu.Lock()
-	if q.draining {
-		until = 1<<63 - 1 // what is not due yet goes at once
-	}
-	q.mu.Unlock()
-	var window []string
+	window, from, until, next := q.freed(now)
 	err := q.j.View(func(tx *journal.Tx) error {
-		for key, due := range tx.Due(until) {
-			if at, ok := q.ready(key, due, now); ok {
-				if window = append(window, key); len(window) == windowSize {
-					return nil
-				}
-			} else {
-				next = sooner(next, at)
+		for key, due := range tx.Due(from.due, from.key, until) {
+			from = place{due, key}
+			if window = append(window, key); len(window) >= windowSize {
+				return nil
 			}
 		}
 		if due, ok := tx.NextDue(until); ok {
@@ -124,12 +124,51 @@ func (q *Queue) look() (more bool, next time.Time) {
 		return nil
 	})
 	if err != nil {
+		q.setWindow(nil, place{}, until)
 		return false, now.Add(time.Second)
 	}
+	if len(window) < windowSize {
+		from = place{due: until + 1}
+	}
+	return q.setWindow(window, from, until), next
+}
+
+// setWindow ends a look that has come as far as looked; one for other rows that
+// was asked for meanwhile wins.
+func (q *Queue) setWindow(window []string, looked place, until int64) (more bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.window = window
-	return len(window) > 0, next
+	if q.looked == (place{due: until + 1}) {
+		q.looked = looked
+	}
+	return len(window) > 0
+}
+
+// freed returns the keys whose wait has ended, from where and until when to
+// look for others, and when the next wait ends.
+func (q *Queue) freed(now time.Time) (keys []string, from place, until int64, next time.Time) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for key, at := range q.timed {
+		if at.After(now) {
+			next = sooner(next, at)
+		} else {
+			q.unblockLocked(key)
+		}
+	}
+	for key := range q.again {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	clear(q.again)
+	until = now.UnixNano()
+	if q.draining {
+		until = 1<<63 - 2 // what is not due yet goes at once
+	}
+	// What is committed from now on and due by then is considered again anyway.
+	from, q.looked = q.looked, place{due: until + 1}
+	return keys, from, until, next
 }
 
 func sooner(a, b time.Time) time.Time {
@@ -139,22 +178,49 @@ func sooner(a, b time.Time) time.Time {
 	return a
 }
 
-// ready reports whether key should be considered now, or when again.
-func (q *Queue) ready(key string, due int64, now time.Time) (at time.Time, ok bool) {
+// waits reports whether the row of key, due then, must not be considered now:
+// it is not due, or known to wait for something, or being carried.
+func (q *Queue) waits(key string, due int64) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if _, gathered := q.deletes[key]; gathered || q.runsLocked(key) {
-		return time.Time{}, false
+	_, gathered := q.deletes[key]
+	_, blocked := q.blocked[key]
+	if gathered || blocked {
+		return true
 	}
-	b, blocked := q.blocked[key]
-	if !blocked {
-		return time.Time{}, true
+	if q.draining || due <= time.Now().UnixNano() {
+		return false
 	}
-	if b.until.IsZero() || b.until.After(now) {
-		return b.until, false
+	q.blockLocked(key, time.Unix(0, due), notDue)
+	return true
+}
+
+// notDue is why a row waits that a drain does not wait for.
+const notDue = "changed a moment ago"
+
+func (q *Queue) block(key string, until time.Time, why string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.blockLocked(key, until, why)
+}
+
+// blockLocked has the row of key wait until a time; zero: until unblockLocked.
+func (q *Queue) blockLocked(key string, until time.Time, why string) {
+	q.blocked[key] = blockade{until, why}
+	if until.IsZero() {
+		delete(q.timed, key)
+	} else {
+		q.timed[key] = until
 	}
-	delete(q.blocked, key)
-	return time.Time{}, true
+}
+
+// unblockLocked has the row of key considered again, if it was waiting.
+func (q *Queue) unblockLocked(key string) {
+	if _, ok := q.blocked[key]; ok {
+		delete(q.blocked, key)
+		delete(q.timed, key)
+		q.again[key] = struct{}{}
+	}
 }
 
 // runsLocked reports whether a new transfer of key must wait for one (R1).
@@ -209,7 +275,7 @@ func (q *Queue) stopped() {
 // complete.
 func (q *Queue) admitKey(tx *journal.Tx, key string, gather bool) (t *transfer, full bool, err error) {
 	row, err := tx.Row(key)
-	if err != nil || row == nil || !row.Waiting() {
+	if err != nil || row == nil || !row.Waiting() || gather && q.waits(key, row.Due) {
 		return nil, false, err
 	}
 	answered := row.Note != nil && row.Note.Answered
@@ -244,13 +310,13 @@ func (q *Queue) admit(row *Row, at uint64, looked, circle, gather bool) (t *tran
 	}
 	switch held := q.heldLocked(row, now); {
 	case row.Content != 0 && q.open[row.Content] > 0:
-		q.blocked[row.Key] = blockade{why: "open for writing"}
+		q.blockLocked(row.Key, time.Time{}, "open for writing")
 		return nil, false
 	case looked && !circle:
-		q.blocked[row.Key] = blockade{why: "another name still needs the object that it replaces"}
+		q.blockLocked(row.Key, time.Time{}, "another name still needs the object that it replaces")
 		return nil, false
 	case !held.IsZero() && !q.o.rules.noR2:
-		q.blocked[row.Key] = blockade{until: held, why: "an open file still reads the object that it replaces"}
+		q.blockLocked(row.Key, held, "an open file still reads the object that it replaces")
 		return nil, false
 	}
 	if gather {
@@ -288,12 +354,6 @@ func inCircle(tx *journal.Tx, key string) bool {
 	return false
 }
 
-func (q *Queue) block(key string, until time.Time, why string) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.blocked[key] = blockade{until, why}
-}
-
 // run carries one row and takes note of how it ended.
 func (q *Queue) run(t *transfer) {
 	err := t.carry()
@@ -317,8 +377,9 @@ func (q *Queue) ended(t *transfer, err error, base string) (park string) {
 		delete(q.running, key)
 	}
 	q.unreadLocked(t)
+	q.again[key] = struct{}{} // it may have another row
 	if base != "" {
-		delete(q.blocked, base)
+		q.unblockLocked(base)
 	}
 	q.health.learn(err, now, q.log)
 	switch {
@@ -350,7 +411,7 @@ func (q *Queue) ended(t *transfer, err error, base string) (park string) {
 	if kind == object.Restart || errors.Is(err, errAgainNow) {
 		wait = min(wait, 100*time.Millisecond)
 	}
-	q.blocked[key] = blockade{now.Add(wait), err.Error()}
+	q.blockLocked(key, now.Add(wait), err.Error())
 	q.log.Debug("will try again", "key", key, "in", wait, "err", err)
 	return ""
 }

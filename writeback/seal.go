@@ -35,7 +35,7 @@ func (q *Queue) Seal(n uint64) {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	delete(q.blocked, row)
+	q.unblockLocked(row)
 	q.poke()
 }
 
@@ -187,7 +187,7 @@ func (h *Hold) Release() {
 	delete(q.holds[h.ref.Key], h)
 	if len(q.holds[h.ref.Key]) == 0 {
 		delete(q.holds, h.ref.Key)
-		delete(q.blocked, h.ref.Key)
+		q.unblockLocked(h.ref.Key)
 		q.poke()
 	}
 }

@@ -80,7 +80,7 @@ func Inspect(j *journal.Journal) (Status, error) {
 				break
 			}
 		}
-		for key := range tx.Due(math.MaxInt64) {
+		for key := range tx.Due(0, "", math.MaxInt64) {
 			if err := s.list(tx, key, &s.Waiting); err != nil {
 				return err
 			}
@@ -270,6 +270,12 @@ func (q *Queue) setDraining(on bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.draining = on
+	q.looked = place{} // what is due is another question now
+	for key, b := range q.blocked {
+		if b.why == notDue {
+			q.unblockLocked(key)
+		}
+	}
 	q.poke()
 }
 
