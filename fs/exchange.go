@@ -161,12 +161,15 @@ func trade(c *writeback.Change, a, b *side) error {
 	if err != nil {
 		return err
 	}
+	nameA, nameB := a.dir.keyLocked()+a.name, b.dir.keyLocked()+b.name
+	if err := c.SwapNames(nameA+"/", nameB+"/"); err != nil {
+		return err
+	}
 	for _, s := range []*side{a, b} {
 		if err := c.Names(s.dir.keyLocked()); err != nil {
 			return err
 		}
 	}
-	nameA, nameB := a.dir.keyLocked()+a.name, b.dir.keyLocked()+b.name
 	if err := putOver(c, heldA, heldB, nameB); err != nil {
 		return err
 	}

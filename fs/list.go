@@ -217,7 +217,7 @@ func (p *paged) next(ctx context.Context) (out []item, more bool, err error) {
 	if err != nil {
 		return nil, false, err
 	}
-	l := &listing{files: map[string]object.Entry{}, dirs: map[string]struct{}{}}
+	l := newListing(nil)
 	p.o.add(l, p.key, page)
 	p.token = page.Next
 	out = p.o.itemsOf(l)

@@ -33,6 +33,12 @@ type listing struct {
 
 	once  sync.Once
 	items []item // what it shows, in order; made when it is asked for
+
+	ahead ahead
+}
+
+func newListing(asked *writeback.Moment) *listing {
+	return &listing{moment: asked, at: time.Now(), files: map[string]object.Entry{}, dirs: map[string]struct{}{}}
 }
 
 func (o *overlay) dropLocked(key string) {
@@ -229,7 +235,7 @@ func (o *overlay) stillGood(l *listing) *listing {
 
 // fetch asks for the directory key and keeps the answer if it is small enough.
 func (o *overlay) fetch(ctx context.Context, key string) (*listing, error) {
-	l := &listing{moment: o.q.Moment(), at: time.Now(), files: map[string]object.Entry{}, dirs: map[string]struct{}{}}
+	l := newListing(o.q.Moment())
 	query := object.ListQuery{Prefix: key, Delimiter: "/"}
 	for {
 		page, err := o.fs.remote.List(ctx, query)

@@ -66,7 +66,7 @@ func (o *overlay) marker(ctx context.Context, key string) (*object.Info, error) 
 		return info, nil
 	}
 	moment := o.q.Moment()
-	head, err := askFor(ctx, o.patience(), func(ctx context.Context) (object.Info, error) { return o.fs.remote.Head(ctx, key) })
+	head, err := askFor(ctx, o.patience(), func(ctx context.Context) (object.Info, error) { return o.peek(ctx, key) })
 	switch {
 	case object.IsAbsent(err):
 		return o.keepDir(key, &dirInfo{moment: moment, at: time.Now()}), nil
@@ -81,6 +81,36 @@ func (o *overlay) marker(ctx context.Context, key string) (*object.Info, error) 
 		return nil, err
 	}
 	return o.keepDir(key, &dirInfo{moment: moment, at: time.Now(), info: &head}), nil
+}
+
+// peeked is how many names of a directory are asked for when only its own
+// object is: most directories are whole then, and need not be listed once more.
+const peeked = 250
+
+// peek looks at the beginning of a listing of the directory key, where its own
+// object stands, and asks for that only if the version is not known yet. A
+// listing that is whole is kept.
+func (o *overlay) peek(ctx context.Context, key string) (object.Info, error) {
+	l := newListing(o.q.Moment())
+	page, err := o.fs.remote.List(ctx, object.ListQuery{Prefix: key, Delimiter: "/", Max: peeked})
+	if err != nil {
+		l.moment.Done()
+		return object.Info{}, err
+	}
+	o.add(l, key, page)
+	if page.Next == "" {
+		o.keep(key, l)
+	} else {
+		l.moment.Done()
+	}
+	if l.marker == nil {
+		return object.Info{}, &object.Error{Op: "ListObjectsV2", Key: key, Kind: object.Absent, Fate: object.Answered}
+	}
+	a, err := o.attrsOnce(ctx, *l.marker)
+	if err != nil {
+		return object.Info{}, err
+	}
+	return object.Info{Ref: a.Ref, Meta: a.Meta, Headers: a.Headers, LastModified: l.marker.LastModified}, nil
 }
 
 // rememberedMarker is marker while OSS does not answer.

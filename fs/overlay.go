@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sync/semaphore"
 	"golang.org/x/sync/singleflight"
 
 	"github.com/ossmount/ossmount/internal/object"
@@ -46,6 +47,7 @@ type overlay struct {
 	q  *writeback.Queue
 
 	flight singleflight.Group
+	asking *semaphore.Weighted // questions asked ahead
 
 	mu       sync.Mutex
 	listings map[string]*listing  // by the directory's key
@@ -55,7 +57,7 @@ type overlay struct {
 }
 
 func newOverlay(f *FS) *overlay {
-	return &overlay{fs: f, q: f.q, listings: map[string]*listing{}, big: map[string]time.Time{}, dirs: map[string]*dirInfo{}}
+	return &overlay{fs: f, q: f.q, asking: semaphore.NewWeighted(aheadAsk), listings: map[string]*listing{}, big: map[string]time.Time{}, dirs: map[string]*dirInfo{}}
 }
 
 func (o *overlay) close() {
@@ -103,6 +105,7 @@ func (o *overlay) lookup(ctx context.Context, dir, name string) (*entry, error) 
 		return nil, err
 	}
 	defer moment.Done()
+	o.lookAhead(dir, name)
 	if found.dir && sub == nil {
 		e, err := o.ofDir(ctx, key+"/", known)
 		if err != nil || !e.ref.IsZero() || !o.isGhost(ctx, moment, key+"/") {
@@ -112,7 +115,7 @@ func (o *overlay) lookup(ctx context.Context, dir, name string) (*entry, error) 
 	switch {
 	case found.entry != nil && file == nil:
 		return o.ofObject(ctx, *found.entry, known)
-	case file == nil && o.living(key+"/"):
+	case o.living(key + "/"):
 		// Only our own pending files are in it.
 		return o.ofDir(ctx, key+"/", known)
 	}
@@ -268,6 +271,10 @@ func (o *overlay) defaults(dir bool, mtime time.Time) object.Attr {
 // attrs returns what HEAD says of the version that a listing shows: from the
 // journal's memory if it knows that version, else from OSS.
 func (o *overlay) attrs(ctx context.Context, e object.Entry) (*journal.Attrs, error) {
+	return ask(ctx, func(ctx context.Context) (*journal.Attrs, error) { return o.attrsOnce(ctx, e) })
+}
+
+func (o *overlay) attrsOnce(ctx context.Context, e object.Entry) (*journal.Attrs, error) {
 	var a *journal.Attrs
 	err := o.q.View(func(tx *journal.Tx) (err error) { a, err = tx.Attrs(e.Key); return err })
 	if err != nil {
@@ -278,22 +285,40 @@ func (o *overlay) attrs(ctx context.Context, e object.Entry) (*journal.Attrs, er
 			a.LastModified = e.LastModified // our own upload, seen for the first time (H23)
 			return a, o.q.Learn(a)
 		}
-		if e.LastModified.IsZero() || a.LastModified.Equal(e.LastModified) {
+		same := e.LastModified.IsZero() || a.LastModified.Equal(e.LastModified)
+		if same && !(a.Racy && time.Since(a.LastModified) > 2*racyFor) {
 			return a, nil
 		}
 	}
-	info, err, _ := o.flight.Do("head "+e.Key, func() (any, error) {
-		return ask(ctx, func(ctx context.Context) (object.Info, error) { return o.fs.remote.Head(ctx, e.Key) })
+	// The question is the file system's own: others may wait for the answer too.
+	answer := o.flight.DoChan("head "+e.Key, func() (any, error) {
+		ctx, cancel := context.WithTimeout(o.fs.work, o.fs.o.Stall)
+		defer cancel()
+		info, err := o.fs.remote.Head(ctx, e.Key)
+		if err != nil {
+			return nil, err
+		}
+		return o.learn(info), nil
 	})
-	if err != nil {
-		return nil, err
+	select {
+	case r := <-answer:
+		if r.Err != nil {
+			return nil, r.Err
+		}
+		return r.Val.(*journal.Attrs), nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
-	return o.learn(info.(object.Info)), nil
 }
+
+// racyFor is how young an object is of which another version may carry the same
+// LastModified, which has one second, and the same bytes (H23).
+const racyFor = 2 * time.Second
 
 func (o *overlay) learn(info object.Info) *journal.Attrs {
 	a := &journal.Attrs{Key: info.Key, Ref: info.Ref, LastModified: info.LastModified, Meta: info.Meta,
 		Headers: info.Headers, Type: info.Type, Class: info.Class}
+	a.Racy = !info.Date.IsZero() && info.Date.Sub(info.LastModified) < racyFor
 	if err := o.q.Learn(a); err != nil {
 		o.fs.o.Log.Debug("attributes could not be kept", "key", info.Key, "err", err)
 	}

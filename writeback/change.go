@@ -259,6 +259,27 @@ func (c *Change) MoveNames(key, to string) error {
 	})
 }
 
+// SwapNames exchanges what is remembered of the directories at and beneath two
+// keys; of files nothing is.
+func (c *Change) SwapNames(a, b string) error {
+	times := map[string]int64{}
+	for _, side := range [][2]string{{a, b}, {b, a}} {
+		err := c.tx.EachTime(side[0], func(dir string, ns int64) error {
+			times[side[1]+dir[len(side[0]):]] = ns
+			return c.tx.DropTime(dir)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for dir, ns := range times {
+		if err := c.tx.SetTime(dir, ns); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // keepVouched remembers since when a row vouches for the bytes of r, as r gets
 // a sequence or a name of its own.
 func keepVouched(r *Row) {

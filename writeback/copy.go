@@ -70,6 +70,10 @@ func (t *transfer) alreadyThere() (done bool, err error) {
 	return true, t.settle(info.Ref, time.Time{})
 }
 
+// goneBase is in the reason of a row that was parked because the version that
+// its bytes are is gone: nothing waits for it.
+const goneBase = "conflict"
+
 // baseLost deals with err where it says that the base is not there any more:
 // it was replaced by ourselves, or a clean copy has its bytes, or the row is a
 // conflict.
@@ -94,7 +98,7 @@ func (t *transfer) baseLost(err error) error {
 		return t.attrsTaken()
 	}
 	return &object.Error{Op: "CopyObject", Key: t.row.Key, Kind: object.Parked, Fate: object.Answered,
-		Code: "conflict", Err: fmt.Errorf("the version of %q that it was made from is gone from OSS", t.row.Base.Key)}
+		Code: goneBase, Err: fmt.Errorf("the version of %q that it was made from is gone from OSS", t.row.Base.Key)}
 }
 
 // rebase looks whether the base of row was replaced by our own doing, and if

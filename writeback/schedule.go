@@ -3,6 +3,7 @@ package writeback
 import (
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -286,8 +287,7 @@ func (q *Queue) admitKey(tx *journal.Tx, key string, gather bool) (t *transfer, 
 	looked := false
 	if !q.o.rules.noR2 {
 		for k := range tx.BasedOn(key) {
-			if k != key {
-				looked = true
+			if looked = k != key && !isHopeless(tx, k); looked {
 				break
 			}
 		}
@@ -298,6 +298,13 @@ func (q *Queue) admitKey(tx *journal.Tx, key string, gather bool) (t *transfer, 
 	}
 	t, full = q.admit(row, tx.At(), looked, circle, gather && row.Kind == journal.Delete && !answered)
 	return t, full, nil
+}
+
+// isHopeless reports that the row of key was parked because its bytes are gone
+// from OSS.
+func isHopeless(tx *journal.Tx, key string) bool {
+	r, err := tx.Row(key)
+	return err == nil && r != nil && strings.Contains(r.Parked, ": "+goneBase+": ")
 }
 
 // admit decides under the lock, with what the journal says of the row.
@@ -364,7 +371,15 @@ func (q *Queue) run(t *transfer) {
 	park := q.ended(t, err, base)
 	if park != "" {
 		q.park(t.row.Key, t.row.Seq, park)
+		q.unblock(base)
 	}
+}
+
+func (q *Queue) unblock(key string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.unblockLocked(key)
+	q.poke()
 }
 
 // ended takes t out of the table and decides when its row is tried again; park

@@ -91,6 +91,7 @@ func (f *mountFlags) engineFlags(c *cobra.Command) {
 	fl.IntVar(&f.concurrency, "upload-concurrency", 32, "requests under way at once")
 	fl.Var(&f.uploadLimit, "upload-limit", "bytes sent per second (0: no limit)")
 	fl.DurationVar(&f.doubt, "doubt", time.Minute, "how long a request that got no answer may still take effect")
+	fl.StringVar(&f.conflict, "conflict", "overwrite", "when somebody else has changed the object: overwrite (the last writer wins) or keep-both (ours becomes NAME.conflict-HOST-TIME)")
 	fl.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 }
 
@@ -102,7 +103,6 @@ func (f *mountFlags) mountFlags(c *cobra.Command) {
 	fl.DurationVar(&f.grace, "handle-grace", 30*time.Second, "how long a change waits for readers of the version that it replaces")
 	fl.StringVar(&f.close, "close", "journal", "what close waits for: journal (a crash of the daemon loses nothing) or disk (nor does a power cut)")
 	fl.StringVar(&f.fsync, "fsync", "disk", "what fsync waits for: journal or disk")
-	fl.StringVar(&f.conflict, "conflict", "overwrite", "when somebody else has changed the object: overwrite (the last writer wins)")
 	fl.StringVar(&f.metaTTL, "meta-ttl", "5s", "how old a listing may be before OSS is asked again; inf for a bucket that nobody else writes")
 	fl.DurationVar(&f.stall, "stall", 30*time.Second, "how long a call waits for the network without progress before it fails with EIO")
 	fl.DurationVar(&f.drain, "drain", 20*time.Second, "how long an unmount uploads what is pending; the rest stays in the journal")
@@ -183,7 +183,7 @@ func (f *mountFlags) check() error {
 	if err := oneOf("fsync", f.fsync, "journal", "disk"); err != nil {
 		return err
 	}
-	if err := oneOf("conflict", f.conflict, "overwrite"); err != nil {
+	if err := oneOf("conflict", f.conflict, "overwrite", "keep-both"); err != nil {
 		return err
 	}
 	if f.concurrency < 1 || f.concurrency > 1000 {
@@ -235,7 +235,9 @@ func (f *mountFlags) queueOptions(p place, log *slog.Logger) writeback.Options {
 	if delay == 0 {
 		delay = -1
 	}
-	return writeback.Options{Prefix: p.prefix, Delay: delay, PartSize: int64(f.partSize), Threshold: int64(f.threshold),
+	host, _ := os.Hostname()
+	return writeback.Options{KeepBoth: f.conflict == "keep-both", Host: host, Alone: f.metaTTL == "inf",
+		Prefix: p.prefix, Delay: delay, PartSize: int64(f.partSize), Threshold: int64(f.threshold),
 		Concurrency: f.concurrency, Doubt: f.doubt, MaxDirtyAge: f.maxDirtyAge, HandleGrace: f.grace,
 		CombineCRC: crc64.Combine, Log: log}
 }

@@ -40,6 +40,7 @@ type Info struct {
 	Class        string    // x-oss-storage-class
 	Headers      Headers   // what a rewrite of the object must keep
 	Asked        time.Time // when the request was started, by our clock
+	Date         time.Time // when it was answered, by the clock of OSS; zero: not told
 }
 
 // Headers are the content headers of an object, kept over a rewrite (H22).

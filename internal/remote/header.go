@@ -84,6 +84,7 @@ func infoOf(key string, size int64, a *answer) object.Info {
 	}
 	info.CRC64, info.HasCRC = crcOf(h)
 	info.LastModified, _ = http.ParseTime(h.Get("Last-Modified"))
+	info.Date, _ = http.ParseTime(h.Get("Date"))
 	for name, values := range h {
 		if strings.HasPrefix(name, metaPrefix) && len(values) > 0 {
 			info.Meta[strings.ToLower(name[len(metaPrefix):])] = values[0]
