@@ -52,8 +52,13 @@ func (a *ahead) step(i int) (from, to int) {
 
 // lookAhead asks about the names that follow name in the directory dir, if they
 // are being looked up one after another.
-func (o *overlay) lookAhead(dir, name string) {
-	l, _, _ := o.cached(dir)
+func (o *overlay) lookAhead(dir, name string, s *dirStream) {
+	var l *listing
+	if s != nil {
+		l = s.shown
+	} else {
+		l, _, _ = o.cached(dir)
+	}
 	if l == nil || l.stale || l.partial {
 		return
 	}

@@ -77,6 +77,8 @@ type dirStream struct {
 	more    bool
 	partial bool // the names are those remembered while OSS is away: the end is an error
 
+	shown *listing // what OSS lists of the names that come now
+
 	files []string // given out as files: a directory of that name may still come
 }
 
@@ -98,8 +100,9 @@ func (o *overlay) stream(ctx context.Context, key string, fresh []string, after 
 	switch {
 	case err == nil:
 		s.asked, s.src, s.partial = asked, &kept{o: o, items: o.itemsOf(l), after: after}, l.partial
+		s.shown = l
 	case errors.Is(err, errBig):
-		s.asked, s.src = o.q.Moment(), &paged{o: o, key: key, after: after}
+		s.asked, s.src = o.q.Moment(), &paged{s: s, o: o, key: key, after: after}
 	default:
 		return nil, err
 	}
@@ -202,6 +205,7 @@ func (k *kept) next(context.Context) ([]item, bool, error) {
 
 // paged is a listing that is too big for that.
 type paged struct {
+	s     *dirStream
 	o     *overlay
 	key   string
 	after string
@@ -219,7 +223,7 @@ func (p *paged) next(ctx context.Context) (out []item, more bool, err error) {
 	}
 	l := newListing(nil)
 	p.o.add(l, p.key, page)
-	p.token = page.Next
+	p.token, p.s.shown = page.Next, l
 	out = p.o.itemsOf(l)
 	for len(out) > 0 && out[0].order() <= p.after {
 		out = out[1:]

@@ -199,6 +199,10 @@ func (n *node) OnForget() {
 
 // Lookup implements lookup(name).
 func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*gofs.Inode, syscall.Errno) {
+	return n.lookupIn(ctx, name, nil, out)
+}
+
+func (n *node) lookupIn(ctx context.Context, name string, s *dirStream, out *fuse.EntryOut) (*gofs.Inode, syscall.Errno) {
 	if len(name) > maxName {
 		return nil, syscall.ENAMETOOLONG
 	}
@@ -212,7 +216,7 @@ func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*go
 	}
 	ctx, cancel := n.fs.patient(ctx)
 	defer cancel()
-	e, err := n.fs.overlay.lookup(ctx, n.key(), name)
+	e, err := n.fs.overlay.lookupIn(ctx, n.key(), name, s)
 	if err != nil {
 		return nil, n.fs.errno("lookup", err)
 	}

@@ -33,6 +33,7 @@ const block = 512
 
 var (
 	_ gofs.FileReaddirenter = (*dirHandle)(nil)
+	_ gofs.FileLookuper     = (*dirHandle)(nil)
 	_ gofs.FileSeekdirer    = (*dirHandle)(nil)
 	_ gofs.FileReleasedirer = (*dirHandle)(nil)
 	_ gofs.FileFsyncdirer   = (*dirHandle)(nil)
@@ -56,6 +57,14 @@ func (d *dirHandle) Readdirent(ctx context.Context) (*fuse.DirEntry, syscall.Err
 	d.at++
 	e.Off = uint64(d.at)
 	return &e, 0
+}
+
+// Lookup resolves the name that Readdirent has just given out, by the listing
+// that it stands in.
+func (d *dirHandle) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*gofs.Inode, syscall.Errno) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.n.lookupIn(ctx, name, d.s, out)
 }
 
 // moreLocked takes the next name: ".", "..", then the directory's.

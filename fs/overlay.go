@@ -75,6 +75,12 @@ func (o *overlay) close() {
 // lookup resolves a name in the directory dir (a key ending in "/", or the
 // prefix of the mount).
 func (o *overlay) lookup(ctx context.Context, dir, name string) (*entry, error) {
+	return o.lookupIn(ctx, dir, name, nil)
+}
+
+// lookupIn is lookup by a listing that is being given out; nil: by whatever
+// listing is fresh.
+func (o *overlay) lookupIn(ctx context.Context, dir, name string, s *dirStream) (*entry, error) {
 	key := dir + name
 	if o.reserved(dir, name) {
 		return nil, fail(syscall.ENOENT)
@@ -100,12 +106,12 @@ func (o *overlay) lookup(ctx context.Context, dir, name string) (*entry, error) 
 	case file != nil && file.Kind == journal.Put:
 		return o.ofRow(ctx, file)
 	}
-	found, known, moment, err := o.find(ctx, dir, name)
+	found, known, moment, err := o.find(ctx, dir, name, s)
 	if err != nil {
 		return nil, err
 	}
 	defer moment.Done()
-	o.lookAhead(dir, name)
+	o.lookAhead(dir, name, s)
 	if found.dir && sub == nil {
 		e, err := o.ofDir(ctx, key+"/", known)
 		if err != nil || !e.ref.IsZero() || !o.isGhost(ctx, moment, key+"/") {
@@ -159,8 +165,13 @@ type remoteName struct {
 
 // find asks what OSS holds under a name, with what we have settled since laid
 // over. known is false when OSS does not answer and an old listing does.
-func (o *overlay) find(ctx context.Context, dir, name string) (found remoteName, known bool, asked *writeback.Moment, err error) {
-	l, asked, err := o.listing(ctx, dir)
+func (o *overlay) find(ctx context.Context, dir, name string, s *dirStream) (found remoteName, known bool, asked *writeback.Moment, err error) {
+	var l *listing
+	if s != nil && s.shown != nil {
+		l, asked = s.shown, s.asked.Again()
+	} else {
+		l, asked, err = o.listing(ctx, dir)
+	}
 	switch {
 	case err == nil:
 		if e, ok := l.files[name]; ok {

@@ -187,7 +187,6 @@ func (m *move) directory(ctx context.Context) error {
 	if len(newKey) > maxKey {
 		return fail(syscall.ENAMETOOLONG)
 	}
-	settledOver(objects, asked, oldKey)
 	_, err = f.q.Batch(func(c *writeback.Change) error {
 		if err := m.keepLast(c); err != nil {
 			return err
@@ -201,6 +200,7 @@ func (m *move) directory(ctx context.Context) error {
 		if err := c.MoveNames(oldKey, newKey); err != nil {
 			return err
 		}
+		settledOver(objects, asked, oldKey) // here, where nothing settles meanwhile
 		return m.moveTree(c, oldKey, newKey, objects)
 	})
 	if err != nil {

@@ -25,11 +25,12 @@ func (n *node) Setattr(ctx context.Context, h gofs.FileHandle, in *fuse.SetAttrI
 			return n.fs.errno("truncate", err)
 		}
 	}
-	err := n.alter(ctx, func(r *writeback.Row) error { change(&r.Attr, in); return nil })
+	_, own := in.GetMTime()
+	err := n.alter(ctx, own, func(r *writeback.Row) error { change(&r.Attr, in); return nil })
 	if err != nil {
 		return n.fs.errno("setattr", err)
 	}
-	if _, ok := in.GetMTime(); ok && n.dir {
+	if own {
 		n.names.Store(0)
 	}
 	return n.Getattr(ctx, h, out)
@@ -76,8 +77,10 @@ func change(a *object.Attr, in *fuse.SetAttrIn) {
 	}
 }
 
-// alter changes what is kept beside the bytes of n; f is given it as a row.
-func (n *node) alter(ctx context.Context, f func(r *writeback.Row) error) error {
+// alter changes what is kept beside the bytes of n; f is given it as a row. own
+// says that it sets the time of modification: that of a directory's names counts
+// no more, then.
+func (n *node) alter(ctx context.Context, own bool, f func(r *writeback.Row) error) error {
 	ctx, cancel := n.fs.patient(ctx)
 	defer cancel()
 	return retried(func() error {
@@ -91,7 +94,7 @@ func (n *node) alter(ctx context.Context, f func(r *writeback.Row) error) error 
 		case err != nil:
 			return err
 		}
-		return n.alterEntry(e, f)
+		return n.alterEntry(e, own, f)
 	})
 }
 
@@ -111,7 +114,7 @@ func (n *node) alterGone(f func(r *writeback.Row) error) error {
 }
 
 // alterEntry commits the change of a name that is not open.
-func (n *node) alterEntry(e *entry, f func(r *writeback.Row) error) error {
+func (n *node) alterEntry(e *entry, own bool, f func(r *writeback.Row) error) error {
 	next := writeback.Row{Attr: e.attr, Meta: e.meta}
 	if err := f(&next); err != nil {
 		return err
@@ -123,7 +126,14 @@ func (n *node) alterEntry(e *entry, f func(r *writeback.Row) error) error {
 		return nil
 	}
 	if next.Attr.Published() == e.attr.Published() && maps.Equal(next.Meta, e.meta) {
-		return n.fs.commit(func(c *writeback.Change) error { return c.Times(n.keyLocked(), next.Attr) })
+		return n.fs.commit(func(c *writeback.Change) error {
+			if own && n.dir {
+				if err := c.ForgetNames(n.keyLocked()); err != nil {
+					return err
+				}
+			}
+			return c.Times(n.keyLocked(), next.Attr)
+		})
 	}
 	clean := e.clean()
 	if clean == nil && e.row == nil && e.dir {
@@ -134,7 +144,7 @@ func (n *node) alterEntry(e *entry, f func(r *writeback.Row) error) error {
 		if clean != nil {
 			clean.Key = key
 		}
-		if n.dir && next.Attr.Mtime != e.attr.Mtime {
+		if own && n.dir {
 			if err := c.ForgetNames(key); err != nil {
 				return err
 			}

@@ -196,7 +196,7 @@ func (n *node) alterXattrs(ctx context.Context, op, name string, f func(all map[
 	case !strings.HasPrefix(name, "user."), n.fs.root == n && n.fs.o.Prefix == "":
 		return syscall.ENOTSUP // no object of the bucket's root can keep it
 	}
-	return n.fs.errno(op, n.alter(ctx, func(r *writeback.Row) error {
+	return n.fs.errno(op, n.alter(ctx, false, func(r *writeback.Row) error {
 		all := readXattrs(r.Meta)
 		if err := f(all); err != nil {
 			return err

@@ -48,7 +48,6 @@ func (e *env) spent(what string, most int64) harness.Counts {
 }
 
 func TestRemovalOfFiveThousandObjectsIsAFewBatches(t *testing.T) {
-	t.Parallel()
 	notYetOr(t)
 	e := setup(t)
 	m := e.mount("cache")
@@ -69,7 +68,6 @@ func TestRemovalOfFiveThousandObjectsIsAFewBatches(t *testing.T) {
 }
 
 func TestRenameOfADirectoryIsOneCopyEach(t *testing.T) {
-	t.Parallel()
 	notYetOr(t)
 	e := setup(t)
 	m := e.mount("cache", "--write-back-delay=5s")
@@ -99,7 +97,6 @@ func TestRenameOfADirectoryIsOneCopyEach(t *testing.T) {
 }
 
 func TestModesOfPendingFilesCostNothing(t *testing.T) {
-	t.Parallel()
 	notYetOr(t)
 	e := setup(t)
 	m := e.mount("cache", "--write-back-delay=10s")
@@ -120,7 +117,6 @@ func TestModesOfPendingFilesCostNothing(t *testing.T) {
 }
 
 func TestAttributesOfOthersAreAskedForOnce(t *testing.T) {
-	t.Parallel()
 	notYetOr(t)
 	e := setup(t)
 	var g errgroup.Group
@@ -150,7 +146,6 @@ func TestAttributesOfOthersAreAskedForOnce(t *testing.T) {
 }
 
 func TestRsyncOfATreeIsOneRequestEach(t *testing.T) {
-	t.Parallel()
 	notYetOr(t)
 	e := setup(t)
 	src := e.path("src")

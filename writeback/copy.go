@@ -206,6 +206,13 @@ func (q *Queue) fill(ctx context.Context, row *Row) error {
 			return errors.Join(err, errAgainNow)
 		}
 	}
+	if row.Unlearnt { // what it carries is known by its base only
+		next, err := q.learnRow(ctx, row)
+		if err != nil {
+			return err
+		}
+		row = next
+	}
 	if q.fillFromClean(row) == nil {
 		return nil
 	}
@@ -286,6 +293,9 @@ func (q *Queue) filled(row *Row, y *cache.Content) error {
 // free frees a row that waits for itself: its hole is filled if it is small,
 // else its base is copied to a hidden key, and it looks there (R5).
 func (t *transfer) free() error {
+	if err := t.learn(); err != nil {
+		return t.baseLost(err)
+	}
 	q, row := t.q, t.row
 	limit := q.o.limits.clone
 	if u, err := q.c.Usage(); err == nil {

@@ -1,6 +1,7 @@
 package writeback
 
 import (
+	"context"
 	"errors"
 
 	"github.com/ossmount/ossmount/internal/object"
@@ -10,30 +11,41 @@ import (
 // learn asks for the metadata of a base of which nothing is known, because it
 // was moved with its directory: the copy shall carry what it carried.
 func (t *transfer) learn() error {
-	if !t.row.Unlearnt {
-		return nil
+	row, err := t.q.learnRow(t.q.work, t.row)
+	if err == nil {
+		t.row = row
 	}
-	info, err := t.q.remote.Head(t.q.work, t.row.Base.Key)
+	return err
+}
+
+// learnRow is learn for a row that need not be carried; it returns the row as it
+// is then.
+func (q *Queue) learnRow(ctx context.Context, row *Row) (*Row, error) {
+	if !row.Unlearnt {
+		return row, nil
+	}
+	info, err := q.remote.Head(ctx, row.Base.Key)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if !info.Ref.Same(t.row.Base) {
-		return &object.Error{Op: "HeadObject", Key: t.row.Base.Key, Kind: object.Conflict, Fate: object.Answered,
+	if !info.Ref.Same(row.Base) {
+		return nil, &object.Error{Op: "HeadObject", Key: row.Base.Key, Kind: object.Conflict, Fate: object.Answered,
 			Err: errors.New("the object was replaced")}
 	}
-	_, err = t.q.j.Update(func(tx *journal.Tx) error {
-		cur, err := tx.Row(t.row.Key)
+	var next *Row
+	_, err = q.j.Update(func(tx *journal.Tx) error {
+		cur, err := tx.Row(row.Key)
 		if err != nil {
 			return err
 		}
-		if cur == nil || cur.Seq != t.row.Seq {
+		if cur == nil || cur.Seq != row.Seq || !cur.Base.Same(row.Base) {
 			return errSuperseded
 		}
 		learnt(cur, info)
-		t.row = cur
+		next = cur
 		return tx.PutRow(cur)
 	})
-	return err
+	return next, err
 }
 
 // learnt takes the metadata over into the row. Owner and mode that the object

@@ -1,6 +1,7 @@
 package writeback
 
 import (
+	"iter"
 	"sync"
 
 	"github.com/ossmount/ossmount/internal/object"
@@ -20,6 +21,7 @@ type memos struct {
 	clock uint64
 	inUse map[uint64]int // how many answers were asked for at that time
 	known map[string]timed
+	under map[string]map[string]struct{} // keys of known, by each directory that they lie in
 }
 
 type timed struct {
@@ -36,7 +38,7 @@ type Moment struct {
 }
 
 func newMemos() *memos {
-	return &memos{inUse: map[uint64]int{}, known: map[string]timed{}}
+	return &memos{inUse: map[uint64]int{}, known: map[string]timed{}, under: map[string]map[string]struct{}{}}
 }
 
 // Moment must be taken before the request is started, and after the rows with
@@ -71,14 +73,14 @@ func (w *Moment) Since(key string) (Memo, bool) {
 	return t.Memo, ok && t.at > w.at
 }
 
-// Under calls f for every key with the prefix of which a row has settled since
-// the moment.
+// Under calls f for every key beneath a directory (a key ending in "/", or "")
+// of which a row has settled since the moment.
 func (w *Moment) Under(prefix string, f func(key string, m Memo)) {
 	w.m.mu.Lock()
 	var keys []string
 	var found []Memo
-	for k, t := range w.m.known {
-		if t.at > w.at && len(k) > len(prefix) && k[:len(prefix)] == prefix {
+	for k := range w.m.under[prefix] {
+		if t := w.m.known[k]; t.at > w.at {
 			keys, found = append(keys, k), append(found, t.Memo)
 		}
 	}
@@ -93,8 +95,40 @@ func (m *memos) settled(key string, memo Memo) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.clock++
-	if len(m.inUse) > 0 {
-		m.known[key] = timed{memo, m.clock}
+	if len(m.inUse) == 0 {
+		return
+	}
+	if _, ok := m.known[key]; !ok {
+		for dir := range dirsOf(key) {
+			if m.under[dir] == nil {
+				m.under[dir] = map[string]struct{}{}
+			}
+			m.under[dir][key] = struct{}{}
+		}
+	}
+	m.known[key] = timed{memo, m.clock}
+}
+
+// dirsOf yields the directories that key lies in, from "" down.
+func dirsOf(key string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		if !yield("") {
+			return
+		}
+		for i := 0; i < len(key)-1; i++ {
+			if key[i] == '/' && !yield(key[:i+1]) {
+				return
+			}
+		}
+	}
+}
+
+func (m *memos) dropLocked(key string) {
+	delete(m.known, key)
+	for dir := range dirsOf(key) {
+		if delete(m.under[dir], key); len(m.under[dir]) == 0 {
+			delete(m.under, dir)
+		}
 	}
 }
 
@@ -110,7 +144,7 @@ func (m *memos) forgetLocked(done uint64) {
 	}
 	for k, t := range m.known {
 		if t.at <= oldest {
-			delete(m.known, k)
+			m.dropLocked(k)
 		}
 	}
 }

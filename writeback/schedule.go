@@ -284,20 +284,35 @@ func (q *Queue) admitKey(tx *journal.Tx, key string, gather bool) (t *transfer, 
 		q.block(key, time.Unix(0, row.Due), "an older request of it may still land")
 		return nil, false, nil // a HEAD before its time would prove nothing
 	}
-	looked := false
-	if !q.o.rules.noR2 {
-		for k := range tx.BasedOn(key) {
-			if looked = k != key && !isHopeless(tx, k); looked {
-				break
-			}
-		}
-	}
+	looked := !q.o.rules.noR2 && looked(tx, key)
 	circle := false
 	if looked && !row.Base.IsZero() && !q.o.rules.noR5 {
 		circle = inCircle(tx, key)
 	}
 	t, full = q.admit(row, tx.At(), looked, circle, gather && row.Kind == journal.Delete && !answered)
+	if t == nil && looked {
+		q.lookAgain(key)
+	}
 	return t, full, nil
+}
+
+// looked reports whether another row has a hole over the object at key (R2).
+func looked(tx *journal.Tx, key string) bool {
+	for k := range tx.BasedOn(key) {
+		if k != key && !isHopeless(tx, k) {
+			return true
+		}
+	}
+	return false
+}
+
+// lookAgain unblocks key if what it waits for has ended between the look and
+// the block.
+func (q *Queue) lookAgain(key string) {
+	free := false
+	if err := q.j.View(func(tx *journal.Tx) error { free = !looked(tx, key); return nil }); err == nil && free {
+		q.unblock(key)
+	}
 }
 
 // isHopeless reports that the row of key was parked because its bytes are gone
