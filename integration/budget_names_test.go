@@ -48,7 +48,6 @@ func (e *env) spent(what string, most int64) harness.Counts {
 }
 
 func TestRemovalOfFiveThousandObjectsIsAFewBatches(t *testing.T) {
-	notYetOr(t)
 	e := setup(t)
 	m := e.mount("cache")
 	e.forest(m.in("tree"), 50, 100)
@@ -68,7 +67,6 @@ func TestRemovalOfFiveThousandObjectsIsAFewBatches(t *testing.T) {
 }
 
 func TestRenameOfADirectoryIsOneCopyEach(t *testing.T) {
-	notYetOr(t)
 	e := setup(t)
 	m := e.mount("cache", "--write-back-delay=5s")
 	e.forest(m.in("old"), 1, 1000)
@@ -97,7 +95,6 @@ func TestRenameOfADirectoryIsOneCopyEach(t *testing.T) {
 }
 
 func TestModesOfPendingFilesCostNothing(t *testing.T) {
-	notYetOr(t)
 	e := setup(t)
 	m := e.mount("cache", "--write-back-delay=10s")
 	e.forest(m.in("tree"), 10, 100)
@@ -117,7 +114,6 @@ func TestModesOfPendingFilesCostNothing(t *testing.T) {
 }
 
 func TestAttributesOfOthersAreAskedForOnce(t *testing.T) {
-	notYetOr(t)
 	e := setup(t)
 	var g errgroup.Group
 	g.SetLimit(16)
@@ -146,7 +142,6 @@ func TestAttributesOfOthersAreAskedForOnce(t *testing.T) {
 }
 
 func TestRsyncOfATreeIsOneRequestEach(t *testing.T) {
-	notYetOr(t)
 	e := setup(t)
 	src := e.path("src")
 	e.forest(src, 110, 10)

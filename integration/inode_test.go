@@ -10,7 +10,6 @@ import (
 
 func TestInodeNumbersAreTheSameAfterARemount(t *testing.T) {
 	t.Parallel()
-	notYetOr(t)
 	e := setup(t)
 	e.put("prefix/of another", strings.NewReader("x"))
 	m := e.mount("cache")

@@ -32,7 +32,6 @@ var modelTime = flag.Duration("model.time", time.Minute, "how long the model tes
 // again, -model.time looks for longer, -rapid.steps makes runs longer.
 func TestMountEqualsAModel(t *testing.T) {
 	t.Parallel()
-	notYetOr(t)
 	e := setup(t, "--latency=2ms")
 	given := false
 	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "rapid.steps" })

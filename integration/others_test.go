@@ -39,7 +39,6 @@ func (e *env) twoMounts(flags ...string) (a, b *mount) {
 
 func TestTwoMountsSeeEachOther(t *testing.T) {
 	t.Parallel()
-	notYetOr(t)
 	e := setup(t)
 	a, b := e.twoMounts()
 	names := func(dir string) string {
@@ -107,7 +106,6 @@ func isStale(err error) bool { return errname(err) == "ESTALE" }
 // A file and a directory change places, as somebody else wants it.
 func TestKindsThatOthersChangeAreSeen(t *testing.T) {
 	t.Parallel()
-	notYetOr(t)
 	e := setup(t)
 	e.put("x", strings.NewReader("file"))
 	m := e.mount("cache", "--meta-ttl=1s")
@@ -132,7 +130,6 @@ func TestKindsThatOthersChangeAreSeen(t *testing.T) {
 
 func TestOpenFilesNeverShowTwoVersions(t *testing.T) {
 	t.Parallel()
-	notYetOr(t)
 	const size = 24 << 20
 	version := func(c byte) []byte { return bytes.Repeat([]byte{c}, size) }
 	for _, how := range []string{"replaced", "replaced by the same size", "removed"} {
@@ -274,7 +271,6 @@ func TestConflicts(t *testing.T) {
 			for _, when := range []string{"before", "after"} {
 				t.Run(c.name+"/"+keep+"/"+when, func(t *testing.T) {
 					t.Parallel()
-					notYetOr(t)
 					e := setup(t)
 					if c.first != "" {
 						e.put("f", strings.NewReader(c.first))
@@ -323,7 +319,6 @@ func TestConflicts(t *testing.T) {
 
 func TestDeletesSpareWhatOthersChanged(t *testing.T) {
 	t.Parallel()
-	notYetOr(t)
 	e := setup(t)
 	for i := range 300 {
 		e.put(fmt.Sprintf("d/f%03d", i), strings.NewReader("old"))
@@ -347,7 +342,6 @@ func TestDeletesSpareWhatOthersChanged(t *testing.T) {
 // they were copied: none of their bytes may be lost.
 func TestRenameOfADirectorySparesWhatOthersChanged(t *testing.T) {
 	t.Parallel()
-	notYetOr(t)
 	e := setup(t)
 	for i := range 20 {
 		e.put(fmt.Sprintf("old/f%02d", i), strings.NewReader(fmt.Sprint("old ", i)))
@@ -391,7 +385,6 @@ func TestRenameOfADirectorySparesWhatOthersChanged(t *testing.T) {
 // bucket holds, and nothing is stuck.
 func TestTwoMountsAgreeInTheEnd(t *testing.T) {
 	t.Parallel()
-	notYetOr(t)
 	e := setup(t)
 	a, b := e.twoMounts("--doubt=1s")
 	r := drawn(t)

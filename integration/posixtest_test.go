@@ -35,7 +35,6 @@ func TestPosixtestOfGoFuse(t *testing.T) {
 			if why := notOfOSS[name]; why != "" {
 				t.Skip(why)
 			}
-			notYetOr(t)
 			defer func() {
 				if t.Skipped() && mayStepBack[name] == "" {
 					t.Error("it found that the mount lacks what it tests")

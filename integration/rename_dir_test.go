@@ -82,7 +82,6 @@ func drawn(t *testing.T) *rand.Rand {
 
 func TestRenameOfALargeDirectoryReturnsAfterItsListing(t *testing.T) {
 	t.Parallel()
-	notYetOr(t)
 	n := 10_000
 	if *full {
 		n = 100_000
@@ -123,7 +122,6 @@ func TestRenameOfALargeDirectoryReturnsAfterItsListing(t *testing.T) {
 
 func TestRenameOfADirectorySurvivesSIGKILLAtAnyMoment(t *testing.T) {
 	t.Parallel()
-	notYetOr(t)
 	n, rounds := 2000, 8
 	if *full {
 		n, rounds = 10_000, 100
@@ -279,7 +277,6 @@ func TestLifeGoesOnInADirectoryThatMoves(t *testing.T) {
 	for _, s := range stories {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
-			notYetOr(t)
 			const n = 1100
 			e := setup(t)
 			w := &both{env: e, plain: e.path("plain")}
@@ -451,7 +448,6 @@ func (w *both) onOSS() {
 // moves with them.
 func TestDirectoriesThatMovedNamesImplyAreThere(t *testing.T) {
 	t.Parallel()
-	notYetOr(t)
 	for _, delay := range []string{"0s", "60s"} {
 		for _, ttl := range []string{"0s", "5s"} {
 			e := setup(t)
@@ -486,7 +482,6 @@ func TestDirectoriesThatMovedNamesImplyAreThere(t *testing.T) {
 
 func TestRenameOfADirectoryTakesWhatNoPathCanName(t *testing.T) {
 	t.Parallel()
-	notYetOr(t)
 	e := setup(t)
 	odd := []string{"/twice", "a//b", "./dot", "../up", "x/", "x/file", "both", "both/in", strings.Repeat("n", 300)}
 	for _, key := range odd {
@@ -508,7 +503,6 @@ func TestRenameOfADirectoryTakesWhatNoPathCanName(t *testing.T) {
 
 func TestRenameOfADirectoryThatCannotBeChangesNothing(t *testing.T) {
 	t.Parallel()
-	notYetOr(t)
 	e := setup(t)
 	deep := strings.Repeat(strings.Repeat("d", 200)+"/", 4)
 	e.put("old/"+deep+strings.Repeat("f", 200), strings.NewReader("x")) // 1,008 bytes
