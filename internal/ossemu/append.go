@@ -41,6 +41,7 @@ func (c *call) appendObject() (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer c.release(got)
 	var o *object
 	err = c.s.store.change(func() (record, error) {
 		_, old, err := c.mayAppendLocked(position)
@@ -53,7 +54,6 @@ func (c *call) appendObject() (*answer, error) {
 		return record{kind: recPut, bucket: c.bucket, object: o}, nil
 	})
 	if err != nil {
-		c.drop(got)
 		return nil, err
 	}
 	out := &answer{status: 200}

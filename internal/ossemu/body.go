@@ -78,7 +78,7 @@ func (d *digest) sums(c *content) {
 
 // receive streams the body of the request into a segment. The body counts
 // only if all of it came and it has the Content-MD5 that was announced;
-// otherwise nothing is left of it.
+// otherwise nothing is left of it. The caller ends its hold with release.
 func (c *call) receive() (got content, err error) {
 	want, err := c.announced()
 	if err != nil {
@@ -95,11 +95,16 @@ func (c *call) receive() (got content, err error) {
 	sums := &digest{md5: md5}
 	buffer := buffers.Get().(*[]byte)
 	defer buffers.Put(buffer)
+	var small []byte // the whole body, if it goes into a pack
 	for {
 		n, readErr := fill(c.body, *buffer)
 		sums.Write((*buffer)[:n])
 		if sums.n > maxBody {
 			return got, errTooLarge
+		}
+		if readErr == io.EOF && w.packable(n) {
+			small = (*buffer)[:n]
+			break
 		}
 		if err := w.write((*buffer)[:n]); err != nil {
 			return got, fmt.Errorf("store body: %w", err)
@@ -117,6 +122,14 @@ func (c *call) receive() (got content, err error) {
 	sums.sums(&got)
 	if want != nil && string(want) != string(got.md5[:]) {
 		return got, errDigest
+	}
+	if small != nil {
+		s, err := c.s.store.pack(small)
+		if err != nil {
+			return got, fmt.Errorf("store body: %w", err)
+		}
+		got.segments = []segment{s}
+		return got, nil
 	}
 	got.segments, err = w.finish()
 	return got, err
@@ -183,6 +196,13 @@ type segmentWriter struct {
 	size int64
 }
 
+// packable reports whether a body that ends after n bytes more goes into a pack.
+// With Sync each body must reach the disk before its record, and a file of its
+// own does not make it wait for others.
+func (w *segmentWriter) packable(n int) bool {
+	return w.file == nil && n > 0 && n <= packBody && !w.st.sync
+}
+
 func (w *segmentWriter) write(p []byte) (err error) {
 	if len(p) == 0 {
 		return nil
@@ -197,8 +217,8 @@ func (w *segmentWriter) write(p []byte) (err error) {
 	return err
 }
 
-// finish closes the file. With Sync the file and its directory are on the disk
-// before the record that will name them.
+// finish closes the file and pins it. With Sync the file and its directory are
+// on the disk before the record that will name them.
 func (w *segmentWriter) finish() ([]segment, error) {
 	if w.file == nil {
 		return nil, nil
@@ -210,7 +230,9 @@ func (w *segmentWriter) finish() ([]segment, error) {
 	if err := errors.Join(err, w.file.Close()); err != nil {
 		return nil, fmt.Errorf("store body: %w", err)
 	}
-	return []segment{{id: w.id, size: w.size}}, nil
+	segments := []segment{{id: w.id, size: w.size}}
+	w.st.pin(segments)
+	return segments, nil
 }
 
 func (w *segmentWriter) undo() {
@@ -220,11 +242,6 @@ func (w *segmentWriter) undo() {
 	}
 }
 
-// drop removes the segments of a content that no record came to name.
-func (c *call) drop(got content) {
-	ids := make([]uint64, 0, len(got.segments))
-	for _, s := range got.segments {
-		ids = append(ids, s.id)
-	}
-	c.s.store.discard(ids)
-}
+// release ends the hold on a content that receive gave. If no record has come
+// to name it, nothing of it is left.
+func (c *call) release(got content) { c.s.store.unpin(got.segments) }

@@ -22,7 +22,8 @@
 //
 //	dir/lock          flock of the one server that owns dir
 //	dir/log           every change, in order, checksummed (log.go, codec.go)
-//	dir/data/3f/...   segments: bytes of bodies, named by number, never rewritten
+//	dir/data/3f/...   segments: bytes of bodies, named by number, never rewritten;
+//	                  small bodies share one (pack.go)
 //
 // An object is a list of ranges of segments, and so is a part. A change is one
 // record of the log: it is written, then applied to the index in memory, then
@@ -31,16 +32,18 @@
 // because a change of one object costs one write(2), and because Complete and
 // Copy, which touch an object and an upload or share segments between buckets,
 // become atomic without more thought. The log is rewritten when most of it is
-// dead; writers wait meanwhile (about a second for a million objects).
+// dead; writers wait meanwhile (about a second for a million objects). So do the
+// segments of small bodies.
 //
 // A segment is written under its final name before the record that names it,
-// so the record is the commit and no rename is needed: a segment without a
-// record is rubbish by rule.
+// so the record is the commit and no rename is needed: a segment, or a range of
+// one, without a record is rubbish by rule.
 //
 // # What a crash leaves
 //
 // A torn last record (dropped at Open, it was never acknowledged) and segments
-// that no record names (removed at Open). Nothing else.
+// that no record names (removed at Open), and between the small bodies that share
+// a segment the bytes of one that has no record. Nothing else.
 //
 // # Goroutines
 //

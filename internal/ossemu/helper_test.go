@@ -88,7 +88,7 @@ func (r *rig) check() {
 	st := r.s.store
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	again := &store{dir: st.dir, log: st.log, buckets: map[string]*bucket{}, refs: map[uint64]int32{}}
+	again := newStore(st.dir, false, st.log)
 	f, err := os.Open(st.path("log"))
 	if err != nil {
 		r.t.Fatal(err)
@@ -99,6 +99,11 @@ func (r *rig) check() {
 	}
 	if a, b := dump(st), dump(again); a != b {
 		r.t.Errorf("log and memory differ:\n%s\n----\n%s", a, b)
+	}
+	again.packs.measure(again.segmentPath)
+	if st.packs.size != again.packs.size || st.packs.live != again.packs.live || len(st.packs.all) != len(again.packs.all) {
+		r.t.Errorf("%d packs of %d bytes, %d of them alive; by log and files %d, %d, %d", len(st.packs.all), st.packs.size, st.packs.live,
+			len(again.packs.all), again.packs.size, again.packs.live)
 	}
 	files, _ := filepath.Glob(filepath.Join(st.dir, "data", "*", "*"))
 	if len(files) != len(st.refs) {

@@ -37,6 +37,7 @@ func serveUntilKilled(dir string) {
 	}
 	if err == nil {
 		s.store.compactAt = 16 << 10 // it rewrites its log all the time
+		s.store.packs.repackAt = 128 << 10
 	}
 	l, listenErr := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil || listenErr != nil {

@@ -126,14 +126,16 @@ func (st *store) writeLocked(r record) error {
 // normalCompactAt is the length from which a log may be worth rewriting.
 const normalCompactAt = 16 << 20
 
-// compactLocked rewrites the log when more than half of its records are dead.
-// A crash in the middle leaves the old log and a log.new that is overwritten
-// next time.
-func (st *store) compactLocked() error {
-	if st.length < st.compactAt || st.records < 2*st.aliveLocked() {
-		return nil
+// compactLocked makes the packs and the log smaller when more than half of them
+// is dead, and returns the packs that nothing uses any more. A crash in the
+// middle of a rewrite of the log leaves the old log and a log.new that is
+// overwritten next time.
+func (st *store) compactLocked() (dead []uint64, err error) {
+	dead, err = st.repackLocked()
+	if err != nil || st.length < st.compactAt || st.records < 2*st.aliveLocked() {
+		return dead, err
 	}
-	return st.rewriteLocked()
+	return dead, st.rewriteLocked()
 }
 
 func (st *store) rewriteLocked() error {

@@ -33,6 +33,7 @@ func (c *call) putObject() (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer c.release(got)
 	o := &object{
 		key: c.key, kind: kindNormal, size: got.size, etag: got.etag(), crc: got.crc,
 		modified: c.now(), attrs: a, segments: got.segments,
@@ -44,7 +45,6 @@ func (c *call) putObject() (*answer, error) {
 		return record{kind: recPut, bucket: c.bucket, object: o}, nil
 	})
 	if err != nil {
-		c.drop(got)
 		return nil, err
 	}
 	if called {

@@ -41,7 +41,9 @@ func (st *store) discard(ids []uint64) {
 
 // reserve keeps numbers up to used from being given out again.
 func (st *store) reserve(used uint64) {
-	if st.next.Load() <= used {
+	if isPack(used) {
+		st.packs.next = max(st.packs.next, used+1)
+	} else if st.next.Load() <= used {
 		st.next.Store(used + 1)
 	}
 }
@@ -49,6 +51,7 @@ func (st *store) reserve(used uint64) {
 func (st *store) retainLocked(segments []segment) {
 	for _, s := range segments {
 		st.refs[s.id]++
+		st.packs.use(s, 1)
 	}
 }
 
@@ -56,21 +59,36 @@ func (st *store) retainLocked(segments []segment) {
 // no other to dead.
 func (st *store) releaseLocked(dead []uint64, segments []segment) []uint64 {
 	for _, s := range segments {
+		st.packs.use(s, -1)
 		if st.refs[s.id]--; st.refs[s.id] > 0 {
 			continue
 		}
 		delete(st.refs, s.id)
+		st.packs.forget(s.id)
 		dead = append(dead, s.id)
 	}
 	return dead
 }
 
-// unpin ends a use that was begun with retainLocked by a reader.
-func (st *store) unpin(segments []segment) {
+// pin uses segments for somebody who is no record: a reader, or a body that is
+// about to get its record.
+func (st *store) pin(segments []segment) {
 	st.mu.Lock()
-	dead := st.releaseLocked(nil, segments)
-	st.mu.Unlock()
-	st.discard(dead)
+	defer st.mu.Unlock()
+	st.retainLocked(segments)
+}
+
+// unpin ends a use that was begun by pin or retainLocked.
+func (st *store) unpin(segments []segment) {
+	if len(segments) > 0 {
+		st.discard(st.released(segments))
+	}
+}
+
+func (st *store) released(segments []segment) (dead []uint64) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.releaseLocked(nil, segments)
 }
 
 // sweepLocked makes the segment directories and removes the segments that no
@@ -80,6 +98,7 @@ func (st *store) sweepLocked() error {
 	for id := range st.refs {
 		st.reserve(id)
 	}
+	st.packs.measure(st.segmentPath)
 	swept := 0
 	for i := range 256 {
 		dir := st.path("data", fmt.Sprintf("%02x", i))

@@ -29,7 +29,8 @@ type store struct {
 
 	mu      sync.Mutex // owns all below
 	buckets map[string]*bucket
-	refs    map[uint64]int32 // uses of each segment by objects, parts and readers
+	refs    map[uint64]int32 // uses of each segment by objects, parts, readers and bodies that just came
+	packs   packs            // the segments that small bodies share
 	file    *os.File         // the log
 	length  int64            // of the log
 	records int              // in the log
@@ -52,13 +53,21 @@ func compareUploads(a, b uploadKey) int {
 	return cmp.Or(strings.Compare(a.key, b.key), strings.Compare(a.id, b.id))
 }
 
+func newStore(dir string, sync bool, log *slog.Logger) *store {
+	st := &store{
+		dir: dir, sync: sync, log: log, buckets: map[string]*bucket{},
+		refs: map[uint64]int32{}, packs: newPacks(), compactAt: normalCompactAt,
+	}
+	st.next.Store(1)
+	return st
+}
+
 // openStore takes the lock, reads the log and removes what it does not name.
 func openStore(ctx context.Context, dir string, sync bool, log *slog.Logger) (_ *store, err error) {
 	if err := os.MkdirAll(filepath.Join(dir, "data"), 0o700); err != nil {
 		return nil, err
 	}
-	st := &store{dir: dir, sync: sync, log: log, buckets: map[string]*bucket{}, refs: map[uint64]int32{}, compactAt: normalCompactAt}
-	st.next.Store(1)
+	st := newStore(dir, sync, log)
 	defer func() {
 		if err != nil {
 			st.close()
@@ -75,7 +84,9 @@ func openStore(ctx context.Context, dir string, sync bool, log *slog.Logger) (_ 
 	if err := st.sweepLocked(); err != nil {
 		return nil, err
 	}
-	return st, st.compactLocked()
+	dead, err := st.compactLocked()
+	st.discard(dead)
+	return st, err
 }
 
 func lockDir(path string) (*os.File, error) {
@@ -151,11 +162,12 @@ func (st *store) changeUnderLock(prepare func() (record, error)) ([]uint64, erro
 	if err != nil {
 		return nil, err
 	}
-	if err := st.compactLocked(); err != nil {
+	more, err := st.compactLocked()
+	if err != nil {
 		// The change itself is safe in the old log.
-		st.log.Error("log not rewritten", "dir", st.dir, "error", err)
+		st.log.Error("directory not compacted", "dir", st.dir, "error", err)
 	}
-	return dead, nil
+	return append(dead, more...), nil
 }
 
 // view runs look under the lock.
@@ -221,6 +233,9 @@ func (st *store) close() error {
 		st.file = nil
 	}
 	st.broken = errClosed
+	if st.packs.file != nil {
+		st.packs.full()
+	}
 	if st.lock != nil {
 		err = errors.Join(err, st.lock.Close())
 		st.lock = nil

@@ -73,9 +73,9 @@ func (c *call) uploadPart() (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer c.release(got)
 	p := &part{number: number, size: got.size, etag: got.etag(), crc: got.crc, modified: c.now(), segments: got.segments}
 	if err := c.putPart(id, p); err != nil {
-		c.drop(got)
 		return nil, err
 	}
 	return stored(got), nil
