@@ -45,8 +45,9 @@ integration: ## the built binary, real mounts, an OSS server (needs /dev/fuse an
 conformance: ## the test suites of the OSS SDK, from the module cache, against the built-in server
 	$(GO) run ./internal/ossemu/conformance
 
-bench: ## the benchmarks of the rooms
+bench: ## the benchmarks of the rooms, and of real mounts (needs /dev/fuse)
 	$(GO) test -run='^$$' -bench=. -benchmem $(ROOMS)
+	$(GO) test -run='^$$' -bench=. ./integration
 
 fuzz: ## each fuzz target for FUZZ_TIME (30s)
 	@grep -rH '^func Fuzz' --include='*_test.go' . | sed 's|/[^/:]*:func \([A-Za-z0-9_]*\).*| \1|' | while read -r dir name; do \
