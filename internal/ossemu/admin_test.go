@@ -16,7 +16,8 @@ import (
 
 func TestAdminCountsAndLog(t *testing.T) {
 	r := newRig(t)
-	b := r.bucket(oss.AuthV4)
+	b, began := r.bucket(oss.AuthV4), time.Now()
+	r.fault("delay,for=30ms,op=UploadPart")
 	r.put("k", pattern(0, 1000))
 	r.get("k")
 	r.get("k", oss.Range(0, 99))
@@ -47,6 +48,10 @@ func TestAdminCountsAndLog(t *testing.T) {
 	last := log[len(log)-1]
 	if len(log) != 6 || last.Op != "UploadPart" || last.Key != "m" || last.Part != 3 || last.UploadID != up.UploadID || last.BytesIn != 4 || last.Status != 200 || last.Bucket != testBucket {
 		t.Errorf("%+v", log)
+	}
+	// It was held for 30 ms.
+	if last.Time.Before(log[4].Time) || log[0].Time.Before(began) || last.Time.After(time.Now()) || last.DurationMS < 30 || last.ID == "" {
+		t.Errorf("%+v", last)
 	}
 	var uploads []uploadInfo
 	r.admin("GET", "/uploads", "", &uploads)

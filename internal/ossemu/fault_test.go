@@ -114,6 +114,56 @@ var changes = []change{
 		return func(b *oss.Bucket) error { return b.PutObject(k, strings.NewReader("the new content")) },
 			func() bool { return r.has(k, "the new content") }
 	}},
+	{"PutObject", true, func(r *rig, k string) (func(*oss.Bucket) error, func() bool) { // in a segment of its own, by many reads
+		body := string(pattern(1, 5*bufferSize+1))
+		return func(b *oss.Bucket) error { return b.PutObject(k+"-large", strings.NewReader(body)) },
+			func() bool { return r.has(k+"-large", body) }
+	}},
+	{"AppendObject", true, func(r *rig, k string) (func(*oss.Bucket) error, func() bool) {
+		if _, err := r.bucket(oss.AuthV4).AppendObject(k, strings.NewReader("begun"), 0); err != nil {
+			r.t.Fatal(err)
+		}
+		return func(b *oss.Bucket) error { _, err := b.AppendObject(k, strings.NewReader(" and ended"), 5); return err },
+			func() bool { return r.has(k, "begun and ended") }
+	}},
+	{"DeleteMultipleObjects", true, func(r *rig, k string) (func(*oss.Bucket) error, func() bool) {
+		r.put(k, []byte("old"))
+		r.put(k+"2", []byte("old"))
+		return func(b *oss.Bucket) error { _, err := b.DeleteObjects([]string{k, k + "2"}); return err },
+			func() bool {
+				if r.has(k, "old") != r.has(k+"2", "old") {
+					r.t.Error("one of two is deleted")
+				}
+				return !r.has(k, "old")
+			}
+	}},
+	{"PutSymlink", false, func(r *rig, k string) (func(*oss.Bucket) error, func() bool) {
+		r.put(k, []byte("target"))
+		return func(b *oss.Bucket) error { return b.PutSymlink(k+"-link", k) }, func() bool { return r.has(k+"-link", "target") }
+	}},
+	{"PutObjectTagging", true, func(r *rig, k string) (func(*oss.Bucket) error, func() bool) {
+		r.put(k, nil)
+		return func(b *oss.Bucket) error {
+				return b.PutObjectTagging(k, oss.Tagging{Tags: []oss.Tag{{Key: "a", Value: "b"}}})
+			},
+			func() bool {
+				tags, err := r.bucket(oss.AuthV4).GetObjectTagging(k)
+				return err == nil && len(tags.Tags) == 1
+			}
+	}},
+	{"UploadPartCopy", false, func(r *rig, k string) (func(*oss.Bucket) error, func() bool) {
+		r.put(k+"-source", []byte("source"))
+		up := r.initiate(k)
+		return func(b *oss.Bucket) error {
+				_, err := b.UploadPartCopy(up, testBucket, k+"-source", 0, 6, 1)
+				return err
+			},
+			func() bool { return r.parts(k) == 1 }
+	}},
+	{"AbortMultipartUpload", false, func(r *rig, k string) (func(*oss.Bucket) error, func() bool) {
+		up := r.initiate(k)
+		return func(b *oss.Bucket) error { return b.AbortMultipartUpload(up) }, func() bool { return r.parts(k) < 0 }
+	}},
 	{"DeleteObject", false, func(r *rig, k string) (func(*oss.Bucket) error, func() bool) {
 		r.put(k, []byte("old"))
 		return func(b *oss.Bucket) error { return b.DeleteObject(k) }, func() bool { return !r.has(k, "old") }

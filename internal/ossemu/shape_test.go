@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -48,6 +49,42 @@ func TestDirectionsAreLimitedForThemselves(t *testing.T) {
 		atLeast(t, 20*time.Millisecond, "the upload", func() { r.put("k", body) })
 		atLeast(t, 20*time.Millisecond, "the download", func() { r.get("k") })
 		r.shape(`{"` + both + `": 0}`)
+	}
+}
+
+// What is limited in total is shared by the connections, and what is limited for
+// each connection is not: four uploads of 25,000 bytes are 100,000.
+func TestATotalIsSharedAndALimitOfAConnectionIsNot(t *testing.T) {
+	r := newRig(t)
+	four := func() {
+		var done sync.WaitGroup
+		for i := range 4 {
+			done.Go(func() {
+				if err := r.once().PutObject(fmt.Sprint(i), bytes.NewReader(pattern(i, 25_000))); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		done.Wait()
+	}
+	for _, field := range []string{"bandwidth", "in"} {
+		r.shape(`{"` + field + `": 200000}`)
+		atLeast(t, 450*time.Millisecond, field+": 100,000 bytes at 200,000 per second", four) // 10,000 may pass at once
+		r.shape(`{"` + field + `": 0}`)
+	}
+	for _, field := range []string{"connection", "connection_in"} {
+		r.shape(`{"` + field + `": 100000}`)
+		mark := r.mark()
+		four()
+		for i := range 4 {
+			if e := r.logged(mark + int64(i)); e.DurationMS < 240 {
+				t.Errorf("%s: 25,000 bytes at 100,000 per second took %v ms", field, e.DurationMS)
+			}
+		}
+		if l := r.s.shape.load(); l.both != nil || l.in != nil || l.out != nil {
+			t.Errorf("%s is limited in total", field)
+		}
+		r.shape(`{"` + field + `": 0}`)
 	}
 }
 
