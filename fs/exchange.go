@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"syscall"
 
@@ -114,7 +115,7 @@ func (s *side) take(c *writeback.Change) (map[string]taken, error) {
 			return nil
 		}
 		row, was, known, err := c.Take(key, clean)
-		if err == writeback.ErrNoRow {
+		if errors.Is(err, writeback.ErrNoRow) && clean != nil && clean.Unlearnt {
 			return nil // deleted here, and OSS does not know yet
 		}
 		out[rel] = taken{row, was, known}

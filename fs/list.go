@@ -266,7 +266,7 @@ func (s *dirStream) next(ctx context.Context) (i item, ok bool, err error) {
 }
 
 // fill sees to it that what comes next is at hand.
-func (s *dirStream) fill(ctx context.Context) (err error) {
+func (s *dirStream) fill(ctx context.Context) error {
 	for len(s.rows) == 0 && s.rowsMore {
 		if err := s.readRows(); err != nil {
 			return err
@@ -274,10 +274,11 @@ func (s *dirStream) fill(ctx context.Context) (err error) {
 		s.page = s.settled(s.page, s.at) // a row may have settled before it was read
 	}
 	for len(s.page) == 0 && s.more {
-		var page []item
-		if page, s.more, err = s.src.next(ctx); err != nil {
-			return err
+		page, more, err := s.src.next(ctx)
+		if err != nil {
+			return err // the next call asks again
 		}
+		s.more = more
 		from := s.pageTo
 		if !s.more {
 			s.pageTo = "\xff"

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"syscall"
@@ -77,9 +78,17 @@ func (o *overlay) born(key string, stale bool) {
 	o.keep(key, &listing{moment: o.q.Moment(), at: time.Now(), stale: stale, files: map[string]object.Entry{}, dirs: map[string]struct{}{}})
 }
 
+// manySettles is how many settles are remembered for older listings before
+// those are given up, or brought up to date.
+const manySettles = 20_000
+
 func (o *overlay) keep(key string, l *listing) {
+	many := o.q.Remembered() > manySettles
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if many {
+		o.renewLocked()
+	}
 	o.dropLocked(key)
 	for k := range o.listings {
 		if o.names < allCached {
@@ -100,6 +109,54 @@ func (o *overlay) cached(key string) (l *listing, fresh, big bool) {
 	}
 	until, big := o.big[key]
 	return l, false, big && time.Now().Before(until)
+}
+
+// renewLocked ends the moments of all listings that are older than the last
+// settles.
+func (o *overlay) renewLocked() {
+	for key, l := range o.listings {
+		if time.Since(l.at) < o.fs.o.MetaTTL {
+			o.listings[key] = o.fold(key, l)
+			l.moment.Done()
+		} else {
+			o.dropLocked(key)
+		}
+	}
+	for k, d := range o.dirs {
+		d.moment.Done()
+		delete(o.dirs, k)
+	}
+}
+
+// fold returns l with what has settled since it was asked for in it.
+func (o *overlay) fold(key string, l *listing) *listing {
+	next := newListing(o.q.Moment()) // before it is looked what has settled
+	next.at, next.stale, next.partial, next.marker = l.at, l.stale, l.partial, l.marker
+	maps.Copy(next.files, l.files)
+	maps.Copy(next.dirs, l.dirs)
+	if m, ok := l.moment.Since(key); ok {
+		if next.marker = nil; !m.Ref.IsZero() {
+			next.marker = &object.Entry{Key: key, ETag: m.Ref.ETag, Size: m.Ref.Size}
+		}
+	}
+	living := map[string]struct{}{}
+	l.moment.Under(key, func(k string, m writeback.Memo) {
+		name, below, isDir := strings.Cut(k[len(key):], "/")
+		switch {
+		case !nameable(name) || o.reserved(key, name):
+		case m.Ref.IsZero() && isDir && below == "":
+			delete(next.dirs, name)
+		case m.Ref.IsZero() && !isDir:
+			delete(next.files, name)
+		case !m.Ref.IsZero() && isDir:
+			living[name] = struct{}{}
+		case !m.Ref.IsZero():
+			next.files[name] = object.Entry{Key: k, ETag: m.Ref.ETag, Size: m.Ref.Size}
+		}
+	})
+	maps.Copy(next.dirs, living)
+	o.names += len(next.files) + len(next.dirs) - len(l.files) - len(l.dirs)
+	return next
 }
 
 // errBig says that a directory is not kept as a whole.

@@ -28,6 +28,7 @@ type entry struct {
 	headers object.Headers
 	meta    object.Meta // foreign user metadata
 	known   bool        // OSS itself said what it holds; false: an old listing did
+	asOf    uint64      // the state of the rows that it was looked up in
 	names   int64       // when the names of a directory last changed, as far as remembered
 }
 
@@ -38,7 +39,7 @@ func (e *entry) clean() *writeback.Row {
 		return nil
 	}
 	return &writeback.Row{Key: e.key, Base: e.ref, Size: e.size, Attr: e.attr, Headers: e.headers, Meta: e.meta,
-		Expected: e.ref, Known: true}
+		Expected: e.ref, Known: true, AsOf: e.asOf}
 }
 
 // overlay answers what names hold: the journal's rows laid over what OSS said.
@@ -80,14 +81,21 @@ func (o *overlay) lookup(ctx context.Context, dir, name string) (*entry, error) 
 
 // lookupIn is lookup by a listing that is being given out; nil: by whatever
 // listing is fresh.
-func (o *overlay) lookupIn(ctx context.Context, dir, name string, s *dirStream) (*entry, error) {
+func (o *overlay) lookupIn(ctx context.Context, dir, name string, s *dirStream) (e *entry, err error) {
+	asOf := uint64(0)
+	defer func() {
+		if e != nil {
+			e.asOf = asOf
+		}
+	}()
 	key := dir + name
 	if o.reserved(dir, name) {
 		return nil, fail(syscall.ENOENT)
 	}
 	// Rows are read before OSS is asked (R9).
 	var file, sub *writeback.Row
-	err := o.q.View(func(tx *journal.Tx) (err error) {
+	err = o.q.View(func(tx *journal.Tx) (err error) {
+		asOf = tx.At()
 		if file, err = tx.Row(key); err != nil {
 			return err
 		}

@@ -106,7 +106,8 @@ func (b *testbed) row(t tb, key string, put bool) {
 	t.Helper()
 	_, err := b.fs.q.Change(func(c *writeback.Change) error {
 		if !put {
-			return c.Delete(key, object.Ref{}, false)
+			info, err := b.oss.Head(context.Background(), key)
+			return c.Delete(key, info.Ref, err == nil)
 		}
 		mode := object.TypeFile
 		if strings.HasSuffix(key, "/") {

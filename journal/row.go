@@ -75,6 +75,10 @@ type Row struct {
 	Closed int64 `json:"t,omitempty"` // first unpublished close, Unix nanoseconds
 	Due    int64 `json:"d"`           // not to be carried before, Unix nanoseconds
 
+	// AsOf is, in a row that stands for what a name held when it was looked up,
+	// the state that it was looked up in; never stored.
+	AsOf uint64 `json:"-"`
+
 	// Note: a request that publishes this row was about to be sent, and no
 	// final answer to it is known (R7).
 	Note *Note `json:"n,omitempty"`
@@ -170,6 +174,9 @@ type Attrs struct {
 	// Known here only (object.Attr).
 	Ctime int64 `json:"ct,omitempty"`
 	Atime int64 `json:"at,omitempty"`
+	// Settled is the state in which a row of ours became this version; 0: we
+	// have not made it.
+	Settled uint64 `json:"s,omitempty"`
 	// Learnt so soon after LastModified that another version of the same
 	// second may have it, too (H23): asked once more.
 	Racy bool `json:"y,omitempty"`

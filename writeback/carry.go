@@ -374,20 +374,36 @@ type settled struct {
 
 // settleOld takes note of an outcome whose row has been replaced.
 func (t *transfer) settleOld(tx *journal.Tx, cur *Row, ref object.Ref) error {
+	key := t.row.Key
 	if err := endDoubt(tx, t.row, false); err != nil {
 		return err
 	}
-	tx.BeforeCommit(func() error { t.q.memos.settled(t.row.Key, Memo{Ref: ref}); return nil }) // R9
+	memo := Memo{Ref: ref}
+	if t.row.Kind == journal.Put {
+		memo.Attrs = t.attrs(tx, ref)
+		if err := tx.PutAttrs(memo.Attrs); err != nil {
+			return err
+		}
+	} else if err := tx.DropAttrs(key); err != nil {
+		return err
+	}
+	tx.BeforeCommit(func() error { t.q.memos.settled(key, memo); return nil }) // R9
 	if cur != nil {
 		cur.Expected, cur.Known = ref, true
 		if err := tx.PutRow(cur); err != nil {
 			return err
 		}
 	}
-	if u, err := tx.Upload(t.row.Key); err != nil || u == nil || t.row.Note == nil || u.Tag != t.row.Note.Tag {
+	if u, err := tx.Upload(key); err != nil || u == nil || t.row.Note == nil || u.Tag != t.row.Note.Tag {
 		return err
 	}
-	return tx.DropUpload(t.row.Key) // it was completed
+	return tx.DropUpload(key) // it was completed
+}
+
+// attrs is what is known of the version ref that the row has become.
+func (t *transfer) attrs(tx *journal.Tx, ref object.Ref) *journal.Attrs {
+	return &journal.Attrs{Key: t.row.Key, Ref: ref, Meta: t.options(t.tag()).Meta, Headers: t.row.Headers,
+		Ctime: t.row.Attr.Ctime, Atime: t.row.Attr.Atime, Settled: tx.Seq()}
 }
 
 // settleLater keeps an answered row until what is in doubt must have landed.
@@ -456,8 +472,8 @@ func (t *transfer) settleNow(tx *journal.Tx, cur *Row, ref object.Ref, s *settle
 			return err
 		}
 	} else {
-		memo.Attrs = &journal.Attrs{Key: key, Ref: ref, Meta: t.options(t.tag()).Meta, Headers: cur.Headers,
-			Ctime: cur.Attr.Ctime, Atime: cur.Attr.Atime}
+		memo.Attrs = t.attrs(tx, ref)
+		memo.Attrs.Headers, memo.Attrs.Ctime, memo.Attrs.Atime = cur.Headers, cur.Attr.Ctime, cur.Attr.Atime
 		if oldAttr != nil {
 			memo.Attrs.Meta = attrMeta(memo.Attrs.Meta, *oldAttr)
 		}

@@ -137,12 +137,28 @@ func (c *Change) Take(key string, clean *Row) (r *Row, was object.Ref, known boo
 	default:
 		*r = *clean
 		was, known = clean.Base, true
+		if err := c.isStale(key, clean); err != nil {
+			return nil, was, false, err
+		}
 		if err := c.remember(r); err != nil {
 			return nil, was, false, err
 		}
 	}
 	keepParked(r)
 	return r, was, known, nil
+}
+
+// isStale returns ErrNoRow if a row of key has settled since clean was looked
+// up: it must be looked up again.
+func (c *Change) isStale(key string, clean *Row) error {
+	if clean.AsOf == 0 {
+		return nil
+	}
+	a, err := c.tx.Attrs(key)
+	if err == nil && a != nil && a.Settled > clean.AsOf {
+		return ErrNoRow
+	}
+	return err
 }
 
 // remember takes over what is known of the base of r, if nothing was asked
@@ -217,6 +233,9 @@ func (c *Change) Alter(key string, clean *Row, f func(r *Row)) error {
 	case old != nil || clean == nil:
 		return ErrNoRow
 	default:
+		if err := c.isStale(key, clean); err != nil {
+			return err
+		}
 		next = *clean
 	}
 	f(&next)

@@ -47,7 +47,7 @@ const codeExists = "FileAlreadyExists"
 // look asks what OSS holds under a key that the row is about to replace.
 func (t *transfer) look() error {
 	row := t.row
-	if t.q.o.Alone || !row.Known || row.Expected.IsZero() || strings.HasSuffix(row.Key, "/") || row.Base.Key == row.Key {
+	if t.q.o.Alone || row.Expected.IsZero() || strings.HasSuffix(row.Key, "/") || row.Base.Key == row.Key {
 		return nil // a copy onto itself has the condition in the request
 	}
 	info, err := t.q.remote.Head(t.q.work, row.Key)
@@ -65,7 +65,6 @@ func (t *transfer) taken(err error) error {
 	if !isTaken(err) {
 		return err
 	}
-	started := time.Now()
 	info, err := t.q.remote.Head(t.q.work, t.row.Key)
 	if object.IsAbsent(err) {
 		return errAgainNow
@@ -73,8 +72,10 @@ func (t *transfer) taken(err error) error {
 	if err != nil {
 		return err
 	}
-	if info.Meta[object.TagMeta] == t.tag() && info.Size == t.row.Size {
-		return t.settle(info.Ref, started) // an earlier request of it has landed
+	if info.Meta[object.TagMeta] == t.tag() { // an earlier request of it has landed
+		if done, err := t.alreadyThere(); done || err != nil {
+			return err
+		}
 	}
 	if err := t.clash(info); err != nil {
 		return err
@@ -106,18 +107,23 @@ func (q *Queue) conflict() {
 	q.stats.Conflicts++
 }
 
-// isOurs reports that we have published info.
+// isOurs reports that we have published info. The tag alone does not say so:
+// others keep the metadata of what they rewrite. It is that of a request of
+// ours that may have landed, or the journal remembers that we made this very
+// version.
 func (t *transfer) isOurs(info object.Info) (ours bool, err error) {
 	tag := info.Meta[object.TagMeta]
-	if tag == "" {
-		return false, nil
-	}
-	if strings.HasPrefix(tag, t.q.j.CacheID()+".") || tag == t.tag() || contains(t.row.Tags, tag) {
+	if tag == t.tag() || contains(t.row.Tags, tag) {
 		return true, nil
 	}
 	err = t.q.j.View(func(tx *journal.Tx) error {
 		d, err := tx.Doubt(t.row.Key)
-		ours = err == nil && d != nil && contains(d.Tags, tag)
+		if err != nil {
+			return err
+		}
+		a, err := tx.Attrs(t.row.Key)
+		ours = d != nil && contains(d.Tags, tag) ||
+			a != nil && a.Settled != 0 && (a.Ref.Same(info.Ref) || sameBytes(a.Ref, info.Ref))
 		return err
 	})
 	return ours, err

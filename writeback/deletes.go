@@ -312,7 +312,7 @@ func (b *deletion) spare() error {
 	}
 	var ask []*transfer
 	for _, t := range b.live() {
-		if t.row.Known && !t.row.Expected.IsZero() && !b.q.isConfirmed(t.row.Expected) {
+		if t.row.Expected.IsZero() || !b.q.isConfirmed(t.row.Expected) {
 			ask = append(ask, t)
 		}
 	}

@@ -18,7 +18,7 @@ func (q *Queue) Learn(a *journal.Attrs) error {
 			return err
 		}
 		if old != nil && old.Ref.Same(a.Ref) {
-			a.Ctime, a.Atime = old.Ctime, old.Atime
+			a.Ctime, a.Atime, a.Settled = old.Ctime, old.Atime, old.Settled
 		}
 		return tx.PutAttrs(a)
 	})
@@ -67,6 +67,14 @@ func (q *Queue) Stats() Stats {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.stats
+}
+
+// Remembered returns how many settles are remembered for the sake of answers of
+// OSS that are older.
+func (q *Queue) Remembered() int {
+	q.memos.mu.Lock()
+	defer q.memos.mu.Unlock()
+	return len(q.memos.known)
 }
 
 // Heard tells the engine how a request to OSS ended that was not its own: it
