@@ -43,6 +43,7 @@ type packs struct {
 	live int64    // of all
 
 	repackAt int64
+	retryAt  int64 // size from which it is tried again, after it came to nothing
 }
 
 // pack is one of them.
@@ -147,7 +148,7 @@ func (st *store) packLocked(body []byte) (segment, error) {
 // the middle leaves some moved and some not.
 func (st *store) repackLocked() (dead []uint64, err error) {
 	p := &st.packs
-	if p.size < p.repackAt+2*p.live {
+	if p.size < max(p.repackAt+2*p.live, p.retryAt) {
 		return nil, nil
 	}
 	if p.file != nil {
@@ -176,8 +177,11 @@ func (st *store) repackLocked() (dead []uint64, err error) {
 			}
 		}
 	}
+	p.retryAt = 0
+	if m.err != nil || m.moved == 0 { // unreadable, or held by readers: not again with every change
+		p.retryAt = p.size + normalRepackAt
+	}
 	if m.err != nil {
-		p.repackAt = 2 * p.size // not again with every change
 		return m.dead, fmt.Errorf("move small bodies: %w", m.err)
 	}
 	return m.dead, nil
@@ -188,6 +192,7 @@ type mover struct {
 	st      *store
 	from    map[uint64]*os.File // the packs to be emptied; nil: not opened yet
 	planned int64
+	moved   int // objects and parts
 	dead    []uint64
 	err     error // the first
 }
@@ -227,6 +232,7 @@ func (m *mover) move(segments *[]segment, r func() record) {
 	if m.err = m.st.writeLocked(change); m.err != nil {
 		return
 	}
+	m.moved++
 	dead, err := m.st.applyLocked(change)
 	m.dead, m.err = append(m.dead, dead...), err
 }

@@ -231,7 +231,7 @@ func TestAPackThatCannotBeReadStays(t *testing.T) {
 	}
 	r.s.store.packs.repackAt = 0
 	r.put("other", []byte("other"))
-	if r.s.store.packs.repackAt == 0 {
+	if r.s.store.packs.retryAt == 0 {
 		t.Error("it will be tried again with every change")
 	}
 	if err := os.Rename(path+"x", path); err != nil {
@@ -240,7 +240,7 @@ func TestAPackThatCannotBeReadStays(t *testing.T) {
 	if got := r.get("k"); string(got) != "kept" {
 		t.Errorf("k is %q", got)
 	}
-	r.s.store.packs.repackAt = 0
+	r.s.store.packs.retryAt = 0
 	r.put("other", []byte("another"))
 	if _, err := os.Stat(path); !os.IsNotExist(err) {
 		t.Error("it was not emptied", err)
@@ -248,4 +248,37 @@ func TestAPackThatCannotBeReadStays(t *testing.T) {
 	if got := r.get("k"); string(got) != "kept" {
 		t.Errorf("k is %q after it was moved", got)
 	}
+}
+
+// A reader keeps packs that no object names; they cannot be emptied, and are not
+// looked for with every change.
+func TestPacksThatAReaderHoldsAreNotTriedAgainAtOnce(t *testing.T) {
+	r := newRig(t)
+	st := r.s.store
+	r.put("k", []byte("read"))
+	var body *segmentReader
+	st.view(func() error {
+		o, _ := st.objectLocked(testBucket, "k")
+		body = st.openLocked(o.segments)
+		return nil
+	})
+	for i := range 20 {
+		r.put("churn", pattern(i, packBody))
+	}
+	if err := r.bucket(oss.AuthV4).DeleteObject("k"); err != nil {
+		t.Fatal(err)
+	}
+	st.packs.repackAt = 0
+	r.put("other", []byte("other")) // what lives is moved
+	if st.packs.retryAt != 0 {
+		t.Error("something was moved, and it will not be tried again")
+	}
+	r.put("other", []byte("other")) // nothing but what is held is left
+	if st.packs.retryAt == 0 {
+		t.Error("it will be tried again with every change")
+	}
+	if got, err := io.ReadAll(body); err != nil || string(got) != "read" {
+		t.Errorf("%q %v", got, err)
+	}
+	body.Close()
 }
