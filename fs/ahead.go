@@ -59,7 +59,7 @@ func (o *overlay) lookAhead(dir, name string, s *dirStream) {
 	} else {
 		l, _, _ = o.cached(dir)
 	}
-	if l == nil || l.stale || l.partial {
+	if l == nil || o.isStale(l) || l.partial {
 		return
 	}
 	items := o.itemsOf(l)

@@ -60,7 +60,7 @@ func (n *node) absent(ctx context.Context, dir, name string) (known bool, err er
 // sure reports whether what is known of the directory is OSS's own word.
 func (o *overlay) sure(dir string) bool {
 	l, _, _ := o.cached(dir)
-	return l == nil || !l.stale
+	return l == nil || !o.isStale(l)
 }
 
 // owner returns whose a name is that is made in the directory n, and its mode:
@@ -332,7 +332,7 @@ func retried(f func() error) (err error) {
 // name, name, goes, or nil if it needs none: a directory that OSS knows only by
 // its names' prefix stays one.
 func (n *node) lastName(ctx context.Context, name string) (*writeback.Row, error) {
-	if n.parent == nil {
+	if n == n.fs.root {
 		return nil, nil
 	}
 	key := n.key()

@@ -19,7 +19,7 @@
 //
 // # Locks, outermost first
 //
-// file.mu, FS.tree, FS.mu; none of them is held while OSS is asked (H42).
+// file.mu, FS.birth, FS.tree, FS.mu; none of them is held while OSS is asked (H42).
 //
 // # Goroutines
 //

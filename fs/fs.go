@@ -88,6 +88,8 @@ type FS struct {
 
 	tree sync.RWMutex // places of all nodes; held for reading over each commit that uses one
 
+	birth sync.Mutex // one node is made at a time; taken before tree and mu
+
 	mu     sync.Mutex
 	inos   map[uint64]*node   // numbers in use
 	fresh  map[*node]struct{} // files that no row names yet

@@ -290,6 +290,12 @@ func (o *overlay) stillGood(l *listing) *listing {
 	return l
 }
 
+func (o *overlay) isStale(l *listing) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return l.stale
+}
+
 // fetch asks for the directory key and keeps the answer if it is small enough.
 func (o *overlay) fetch(ctx context.Context, key string) (*listing, error) {
 	l := newListing(o.q.Moment())

@@ -2,7 +2,6 @@ package fs
 
 import (
 	"context"
-	"hash/fnv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -109,7 +108,7 @@ func (n *node) openFile() *file {
 
 // entry resolves the node.
 func (n *node) entry(ctx context.Context) (*entry, error) {
-	if n.parent == nil && n.fs.root == n {
+	if n.fs.root == n {
 		return n.fs.rootEntry(ctx)
 	}
 	dir, name, ok := n.place()
@@ -145,11 +144,34 @@ func (n *node) child(ctx context.Context, name string, e *entry, out *fuse.Entry
 			return have
 		}
 	}
-	c := &node{fs: n.fs, dir: e.dir, parent: n, name: name}
-	ino := n.fs.newIno(c, e.key)
+	c, inode := n.bear(ctx, name, e, mode)
 	c.fill(e, &out.Attr)
-	out.Attr.Ino = ino
-	return n.NewInode(ctx, c, gofs.StableAttr{Mode: mode, Ino: ino})
+	return inode
+}
+
+// bear makes the node of name, unless another question for it has just done
+// so, whose answer the kernel has not got yet.
+func (n *node) bear(ctx context.Context, name string, e *entry, mode uint32) (*node, *gofs.Inode) {
+	n.fs.birth.Lock()
+	defer n.fs.birth.Unlock()
+	if c := n.fs.nodeOf(e.key); c != nil && c.isAt(n, name) && c.StableAttr().Mode == mode {
+		return c, c.EmbeddedInode()
+	}
+	c := &node{fs: n.fs, dir: e.dir, parent: n, name: name}
+	return c, n.NewInode(ctx, c, gofs.StableAttr{Mode: mode, Ino: n.fs.newIno(c, e.key)})
+}
+
+func (n *node) isAt(parent *node, name string) bool {
+	n.fs.tree.RLock()
+	defer n.fs.tree.RUnlock()
+	return n.parent == parent && n.name == name && !n.gone
+}
+
+// nodeOf returns the node that has the number of key, or nil.
+func (f *FS) nodeOf(key string) *node {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.inos[hash(key)&(1<<63-1)]
 }
 
 func (n *node) isGone() bool {
@@ -161,11 +183,9 @@ func (n *node) isGone() bool {
 // newIno draws an inode number for c: the hash of its key, so that it is the
 // same after a remount, unless a live node has that one already.
 func (f *FS) newIno(c *node, key string) uint64 {
-	h := fnv.New64a()
-	h.Write([]byte(key))
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for ino := h.Sum64(); ; ino++ {
+	for ino := hash(key); ; ino++ {
 		ino &= 1<<63 - 1 // above are go-fuse's own
 		if ino <= 1 || f.inos[ino] != nil {
 			continue

@@ -186,7 +186,7 @@ func (o *overlay) find(ctx context.Context, dir, name string, s *dirStream) (fou
 			found.entry = &e
 		}
 		_, found.dir = l.dirs[name]
-		known = !l.stale
+		known = !o.isStale(l)
 	case errors.Is(err, errBig):
 		known = true
 		if found, asked, err = o.findInBig(ctx, dir+name); err != nil {

@@ -109,7 +109,9 @@ func (n *node) alterGone(f func(r *writeback.Row) error) error {
 	if err := f(&r); err != nil {
 		return err
 	}
-	n.was.attr, n.was.meta = r.Attr, r.Meta
+	was := *n.was // others may be reading the one that is there
+	was.attr, was.meta = r.Attr, r.Meta
+	n.was = &was
 	return nil
 }
 

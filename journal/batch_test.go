@@ -151,7 +151,7 @@ func TestCrashWhileATornBatchIsUndone(t *testing.T) {
 		t.Fatal(err)
 	}
 	then := db.db.NewTransactionAt(at-1, false)
-	if err := db.setBack(then, changed[:len(changed)/2], at+1<<32); err != nil {
+	if _, err := db.setBack(then, changed[:len(changed)/2], at+1<<32); err != nil {
 		t.Fatal(err)
 	}
 	then.Discard()

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"slices"
 
 	badger "github.com/dgraph-io/badger/v4"
 )
@@ -113,38 +112,49 @@ func (j *Journal) setAllBack(horizon, last uint64) (n int, top uint64, err error
 	then := j.db.NewTransactionAt(horizon, false)
 	defer then.Discard()
 	at := last + 1<<32
-	for chunk := range slices.Chunk(keys, 250) {
-		if err := j.setBack(then, chunk, at); err != nil {
+	total := len(keys)
+	for len(keys) > 0 {
+		n, err := j.setBack(then, keys, at)
+		if err != nil {
 			return 0, last, err
 		}
+		keys = keys[n:]
 		at++
 	}
-	return len(keys), at - 1, nil
+	return total, at - 1, nil
 }
 
-func (j *Journal) setBack(then *badger.Txn, keys [][]byte, at uint64) error {
+// setBack writes as many of keys as go into one commit as they were then, and
+// returns how many.
+func (j *Journal) setBack(then *badger.Txn, keys [][]byte, at uint64) (n int, err error) {
 	now := j.db.NewTransactionAt(maxTs, true)
 	defer now.Discard()
 	for _, k := range keys {
-		item, err := then.Get(k)
-		if errors.Is(err, badger.ErrKeyNotFound) {
-			if err := now.Delete(k); err != nil {
-				return err
-			}
-			continue
+		err := setOneBack(then, now, k)
+		if n > 0 && errors.Is(err, badger.ErrTxnTooBig) {
+			break
 		}
 		if err != nil {
-			return err
+			return 0, err
 		}
-		v, err := item.ValueCopy(nil)
-		if err != nil {
-			return err
-		}
-		if err := now.Set(k, v); err != nil {
-			return err
-		}
+		n++
 	}
-	return now.CommitAt(at, nil)
+	return n, now.CommitAt(at, nil)
+}
+
+func setOneBack(then, now *badger.Txn, k []byte) error {
+	item, err := then.Get(k)
+	if errors.Is(err, badger.ErrKeyNotFound) {
+		return now.Delete(k)
+	}
+	if err != nil {
+		return err
+	}
+	v, err := item.ValueCopy(nil)
+	if err != nil {
+		return err
+	}
+	return now.Set(k, v)
 }
 
 func (j *Journal) changedSince(ts uint64) ([][]byte, error) {

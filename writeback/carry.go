@@ -31,7 +31,8 @@ var (
 // transfer is the carrying of one row.
 type transfer struct {
 	q      *Queue
-	row    *Row   // as it was chosen; its note may have grown since
+	first  *Row   // as it was chosen: what others may read
+	row    *Row   // the same; its note may have grown since
 	chosen uint64 // the state that it was chosen on (R6)
 	circle bool   // it waits for itself: free it instead of carrying it (R5)
 

@@ -149,11 +149,11 @@ func (t *transfer) expect(ref object.Ref) error {
 // moveAside gives the row another name, and its own back to whoever has it.
 func (t *transfer) moveAside(info object.Info) error {
 	q := t.q
-	if t.row.Content != 0 && q.isOpen(t.row.Content) {
-		return errStopped // its writer knows it by this name; once it is closed
-	}
 	var to string
 	_, err := q.Change(func(c *Change) error {
+		if t.row.Content != 0 && q.isOpen(t.row.Content) {
+			return errStopped // its writer knows it by this name; once it is closed
+		}
 		cur, err := c.Row(t.row.Key)
 		if err != nil {
 			return err
@@ -310,6 +310,15 @@ func (t *transfer) drop(info object.Info) error {
 		}
 		if cur == nil || cur.Seq != t.row.Seq {
 			return errSuperseded
+		}
+		u, err := c.tx.Upload(cur.Key)
+		if err != nil {
+			return err
+		}
+		if u != nil {
+			if err := oweAbort(c.tx, cur.Key, u); err != nil {
+				return err
+			}
 		}
 		c.tx.BeforeCommit(func() error { t.q.memos.settled(cur.Key, Memo{}); return nil })
 		c.touched[cur.Key] = 0

@@ -73,7 +73,8 @@ func (q *Queue) startDeletes() {
 		for _, key := range q.takeDeletes() {
 			t, _, err := q.admitKey(tx, key, false)
 			if err != nil {
-				return err
+				q.block(key, time.Now().Add(time.Minute), "the journal cannot be read")
+				q.log.Error("cannot read an intent", "key", key, "err", err)
 			}
 			if t != nil {
 				all = append(all, t)
@@ -82,7 +83,7 @@ func (q *Queue) startDeletes() {
 		return nil
 	})
 	if err != nil {
-		q.log.Error("cannot read an intent", "err", err)
+		return // the journal is closed
 	}
 	switch len(all) {
 	case 0:
@@ -317,9 +318,9 @@ func (b *deletion) spare() error {
 		}
 	}
 	slices.SortFunc(ask, func(x, y *transfer) int { return strings.Compare(x.row.Key, y.row.Key) })
-	size := min(maxDeletes, 2*len(ask))
+	size := min(maxDeletes, max(2*len(ask), 2))
 	for len(ask) > 0 {
-		page, err := b.q.remote.List(b.q.work, object.ListQuery{Prefix: b.q.o.Prefix, After: before(ask[0].row.Key), Max: max(size, 2)})
+		page, err := b.q.remote.List(b.q.work, object.ListQuery{Prefix: b.q.o.Prefix, After: before(ask[0].row.Key), Max: size})
 		if err != nil {
 			return err
 		}
@@ -328,7 +329,7 @@ func (b *deletion) spare() error {
 			return err
 		}
 		if n*8 < len(page.Entries) {
-			size /= 4 // what is deleted lies scattered among much that stays
+			size = max(size/4, 2) // what is deleted lies scattered among much that stays
 		} else {
 			size = min(maxDeletes, 4*size)
 		}

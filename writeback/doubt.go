@@ -35,7 +35,7 @@ func (q *Queue) doubtAfter(d *journal.Doubt, old *Row) *journal.Doubt {
 	addDoubt(d, old)
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if t := q.running[old.Key]; t != nil && t.row.Seq == old.Seq {
+	if t := q.running[old.Key]; t != nil && t.first.Seq == old.Seq {
 		d.Flying = old.Seq
 		d.Since = later(d.Since, time.Now()) // at the earliest; its end moves it on
 	} else if old.Note.Lost != 0 {

@@ -401,12 +401,19 @@ func (t *transfer) complete(ctx context.Context, u *journal.Upload, parts map[in
 	if err != nil {
 		return ref, err
 	}
+	q.forgetUpload(u.ID)
 	want, sure := t.expectedCRC(list)
 	if ref.Size != t.row.Size || sure && ref.HasCRC && ref.CRC64 != want {
 		return ref, &object.Error{Op: "CompleteMultipartUpload", Key: t.row.Key, Kind: object.Restart, Fate: object.Answered,
 			Err: fmt.Errorf("%w: OSS made an object of %d bytes with CRC64 %d, announced were %d bytes with %d", errIntegrity, ref.Size, ref.CRC64, t.row.Size, want)}
 	}
 	return ref, nil
+}
+
+func (q *Queue) forgetUpload(id string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	delete(q.reconciled, id)
 }
 
 func (t *transfer) expectedCRC(parts []object.Part) (crc uint64, sure bool) {

@@ -63,6 +63,7 @@ func (q *Queue) schedule() {
 // pick starts what may start and returns when to look again; zero: when woken.
 func (q *Queue) pick() (next time.Time) {
 	for q.work.Err() == nil {
+		q.sendDeletes(time.Now()) // also while there is much else
 		if at, free := q.room(time.Now()); !free {
 			return at
 		}
@@ -344,7 +345,7 @@ func (q *Queue) admit(row *Row, at uint64, looked, circle, gather bool) (t *tran
 	if gather {
 		return nil, q.gatherLocked(row.Key, now)
 	}
-	t = &transfer{q: q, row: row, chosen: at, circle: circle}
+	t = &transfer{q: q, first: row, row: row, chosen: at, circle: circle}
 	q.running[row.Key] = t
 	if n := row.Content; n != 0 {
 		if q.readers[n] == nil {

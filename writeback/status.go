@@ -144,7 +144,7 @@ func (q *Queue) addRunning(s *Status) {
 	}
 	s.Waiting = rest
 	for _, t := range q.running {
-		u := Uploading{Key: t.row.Key, Kind: t.row.Kind.String(), Size: t.row.Size}
+		u := Uploading{Key: t.first.Key, Kind: t.first.Kind.String(), Size: t.first.Size}
 		if p := t.upload.Load(); p != nil {
 			u.Parts, u.Done, u.Sent = p.parts.Load(), p.done.Load(), p.sent.Load()
 		}

@@ -1,0 +1,147 @@
+package fs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	gofs "github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"github.com/ossmount/ossmount/internal/object"
+	"github.com/ossmount/ossmount/writeback"
+)
+
+// hooked runs f before each deep listing, and fails some listings.
+type hooked struct {
+	Remote
+	before func(q object.ListQuery) error
+}
+
+func (h *hooked) List(ctx context.Context, q object.ListQuery) (object.Page, error) {
+	if err := h.before(q); err != nil {
+		return object.Page{}, err
+	}
+	return h.Remote.List(ctx, q)
+}
+
+func (b *testbed) text(key string) string {
+	info, err := b.oss.Head(context.Background(), key)
+	if err != nil {
+		return "(absent)"
+	}
+	r, err := b.oss.Get(context.Background(), info.Ref, 0, info.Size)
+	if err != nil {
+		return err.Error()
+	}
+	defer r.Close()
+	s, _ := io.ReadAll(r)
+	return string(s)
+}
+
+// A file that is exchanged with a directory settles while the directory is
+// listed: it must not be lost.
+func TestExchangeOfWhatSettlesMeanwhile(t *testing.T) {
+	b := newTestbed(t, t.TempDir())
+	defer b.tidy()
+	gofs.NewNodeFS(b.fs.Root(), &gofs.Options{})
+	b.object(t, "d/x", []byte("in the directory"))
+	if _, err := b.fs.q.Change(func(c *writeback.Change) error {
+		return c.Put(&writeback.Row{Key: "a", Text: "precious", Size: 8, Attr: object.Attr{Mode: object.TypeFile | 0o644}, Known: true})
+	}); err != nil {
+		t.Fatal(err)
+	}
+	once := false
+	b.fs.remote = &hooked{b.fs.remote, func(q object.ListQuery) error {
+		if q.Prefix == "d/" && q.Delimiter == "" && !once {
+			once = true
+			if left, err := b.fs.q.Drain(context.Background()); err != nil || left.Pending > 0 {
+				t.Errorf("drain: %+v %v", left, err)
+			}
+		}
+		return nil
+	}}
+	errno := b.fs.root.Rename(t.Context(), "a", b.fs.root, "d", renameExchange)
+	t.Logf("exchange: %v; hooked %v; root now %q", errno, once, b.list(t, ""))
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	_, _ = b.fs.q.Drain(ctx)
+	if got := b.text("d"); got != "precious" {
+		t.Errorf("d holds %q, a holds %q, a/x holds %q, d/x holds %q; root %q", got, b.text("a"), b.text("a/x"), b.text("d/x"), b.list(t, ""))
+	}
+}
+
+// After a page that could not be had, the same handle goes on and does not end
+// as if there were no more.
+func TestListingGoesOnAfterAnError(t *testing.T) {
+	b := newTestbed(t, t.TempDir())
+	defer b.tidy()
+	for _, k := range []string{"big/a", "big/b", "big/c", "big/d", "big/e", "big/f"} {
+		b.object(t, k, nil)
+	}
+	pages := 0
+	b.fs.remote = &hooked{&smallPages{Remote: b.fs.remote, max: 2}, func(q object.ListQuery) error {
+		if pages++; pages == 2 {
+			return &object.Error{Op: "ListObjectsV2", Kind: object.Denied, Fate: object.Answered, Status: 403, Err: errors.New("no")}
+		}
+		return nil
+	}}
+	b.fs.overlay.big["big/"] = time.Now().Add(time.Hour)
+	s, err := b.fs.overlay.stream(t.Context(), "big/", nil, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	var got []string
+	for tries := 0; tries < 3; {
+		i, ok, err := s.next(t.Context())
+		if err != nil {
+			t.Log("error:", err)
+			tries++
+			continue
+		}
+		if !ok {
+			break
+		}
+		got = append(got, i.name)
+	}
+	if s := strings.Join(got, ""); s != "abcdef" {
+		t.Errorf("listed %q", s)
+	}
+}
+
+// Two questions for one name at the same time (LOOKUP, and READDIRPLUS of the
+// directory) find one inode.
+func TestOneInodeOfOneName(t *testing.T) {
+	b := newTestbed(t, t.TempDir())
+	defer b.tidy()
+	raw := gofs.NewNodeFS(b.fs.Root(), &gofs.Options{RootStableAttr: &gofs.StableAttr{Ino: 1, Mode: fuse.S_IFDIR}})
+	twice := 0
+	for i := range 200 {
+		name := fmt.Sprintf("f%d", i)
+		b.object(t, name, []byte("x"))
+		var ids [2]uint64
+		var g sync.WaitGroup
+		for k := range ids {
+			g.Go(func() {
+				var out fuse.EntryOut
+				if s := raw.Lookup(nil, &fuse.InHeader{NodeId: 1}, name, &out); !s.Ok() {
+					t.Errorf("lookup: %v", s)
+				}
+				ids[k] = out.NodeId
+			})
+		}
+		g.Wait()
+		if ids[0] != ids[1] {
+			twice++
+		}
+	}
+	if twice > 0 {
+		t.Errorf("%d of 200 names have two inodes", twice)
+	}
+}
