@@ -145,3 +145,49 @@ func TestOneInodeOfOneName(t *testing.T) {
 		t.Errorf("%d of 200 names have two inodes", twice)
 	}
 }
+
+// What is learnt of an object within two seconds of its LastModified may be of
+// an older one of the same second and the same bytes: it is asked once more.
+// covers H23
+func TestYoungObjectsAreAskedOnceMore(t *testing.T) {
+	b := newTestbed(t, t.TempDir())
+	defer b.tidy()
+	b.object(t, "f", []byte("x"))
+	info, err := b.oss.Head(t.Context(), "f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	heads := 0
+	b.fs.remote = &heading{b.fs.remote, &heads}
+	look := func() {
+		t.Helper()
+		if _, err := b.fs.overlay.attrs(t.Context(), object.Entry{Key: "f", ETag: info.ETag, Size: 1, LastModified: info.LastModified}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	young := info
+	young.Date = info.LastModified.Add(time.Second)
+	b.fs.overlay.learn(young)
+	look()
+	if heads != 0 {
+		t.Errorf("asked %d times while it is young", heads)
+	}
+	young.LastModified = info.LastModified.Add(-time.Minute) // as if a minute had passed
+	young.Date = young.LastModified.Add(time.Second)
+	b.fs.overlay.learn(young)
+	info.LastModified = young.LastModified
+	look()
+	if heads != 1 {
+		t.Errorf("asked %d times when it had grown older, want once", heads)
+	}
+}
+
+type heading struct {
+	Remote
+	n *int
+}
+
+func (h *heading) Head(ctx context.Context, key string) (object.Info, error) {
+	*h.n++
+	return h.Remote.Head(ctx, key)
+}

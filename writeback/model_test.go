@@ -1249,7 +1249,7 @@ var modelCases = []struct {
 	{"R1 one transfer per key at a time", rules{noR1: true}, []int64{8, 5}},
 	{"R2 nobody looks at the object", rules{noR2: true}, []int64{19, 22, 130}},
 	{"R3 an outcome counts for its sequence", rules{noR3: true}, []int64{26, 144, 160}},
-	{"R6 OSS is not ahead of the horizon", rules{noR6: true}, []int64{130, 49}},
+	{"R6 OSS is not ahead of the horizon", rules{noR6: true}, []int64{130, 40, 49, 100}},
 	{"R8 a request without an answer may land", rules{noR8: true}, []int64{1, 6, 11}},
 	{"R9 a settle wins over older answers", rules{noR9: true}, []int64{0, 8, 11}},
 }
@@ -1334,8 +1334,13 @@ func TestModelEachRuleIsNeeded(t *testing.T) {
 					t.Errorf("-model.seed=%d: with the rule on: %s", seed, with)
 				}
 			}
+			// The order of goroutines is not ours alone: a seed may have lost its
+			// history. Then others are played until one shows it.
+			for seed := int64(0); found == "" && seed < 1500; seed++ {
+				found = playModel(t, seed, c.off, false)
+			}
 			if found == "" {
-				t.Errorf("none of the seeds %v shows what the rule is for", c.seeds)
+				t.Errorf("neither the seeds %v nor any other shows what the rule is for", c.seeds)
 			}
 		})
 	}
