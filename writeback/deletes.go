@@ -324,10 +324,7 @@ func (b *deletion) spare() error {
 		if err != nil {
 			return err
 		}
-		n, err := b.spareOn(page, ask)
-		if err != nil {
-			return err
-		}
+		n := b.spareOn(page, ask)
 		if n*8 < len(page.Entries) {
 			size = max(size/4, 2) // what is deleted lies scattered among much that stays
 		} else {
@@ -350,7 +347,7 @@ func (q *Queue) isConfirmed(ref object.Ref) bool {
 
 // spareOn compares the first of ask with a page of a listing, and returns of
 // how many it tells.
-func (b *deletion) spareOn(page object.Page, ask []*transfer) (n int, err error) {
+func (b *deletion) spareOn(page object.Page, ask []*transfer) (n int) {
 	held := map[string]object.Entry{}
 	last := ""
 	for _, e := range page.Entries {
@@ -359,21 +356,32 @@ func (b *deletion) spareOn(page object.Page, ask []*transfer) (n int, err error)
 	for ; n < len(ask) && (page.Next == "" || ask[n].row.Key <= last); n++ {
 		t := ask[n]
 		if e, ok := held[t.row.Key]; ok && !object.SameETag(e.ETag, t.row.Expected.ETag) {
-			if err := b.spareOne(t); err != nil {
-				return n, err
-			}
+			b.spareOne(t)
 		}
 	}
 	if n == 0 { // a key whose place in a listing cannot be named
-		return 1, b.spareOne(ask[0])
+		b.spareOne(ask[0])
+		return 1
 	}
-	return n, nil
+	return n
 }
 
 // spareOne asks for one object, and leaves its row out if it is not the version
-// that was deleted and not ours either.
-func (b *deletion) spareOne(t *transfer) error {
-	info, err := b.q.remote.Head(b.q.work, t.row.Key)
+// that was deleted and not ours either. An error is that of this row alone.
+func (b *deletion) spareOne(t *transfer) {
+	if err := t.spare(); err != nil {
+		if !errors.Is(err, errSuperseded) {
+			err = t.withoutEffect(err)
+		}
+		b.errs[t] = err
+	}
+}
+
+// spare settles the row of a Delete without one if OSS holds what is somebody
+// else's, and returns errSuperseded then.
+func (t *transfer) spare() error {
+	q := t.q
+	info, err := q.remote.Head(q.work, t.row.Key)
 	if object.IsAbsent(err) || err == nil && info.Ref.Same(t.row.Expected) {
 		return nil
 	}
@@ -384,13 +392,11 @@ func (b *deletion) spareOne(t *transfer) error {
 	if err != nil || ours {
 		return err
 	}
-	b.q.log.Warn("somebody else has changed the object since: it is not deleted", "key", t.row.Key)
-	err = t.giveWay(info)
-	if err == nil || errors.Is(err, errSuperseded) {
-		b.errs[t] = errSuperseded
-		return nil
+	q.log.Warn("somebody else has changed the object since: it is not deleted", "key", t.row.Key)
+	if err := t.giveWay(info); err != nil {
+		return err
 	}
-	return err
+	return errSuperseded
 }
 
 // before returns a key just below key.

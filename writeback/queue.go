@@ -142,6 +142,7 @@ type Queue struct {
 	window     []string             // keys that were due at the last look, not yet considered
 	blocked    map[string]blockade  // due rows that must wait for something
 	timed      map[string]time.Time // of these: those that wait for a time
+	soonest    time.Time            // no wait of timed ends before; zero: there is none
 	again      map[string]struct{}  // rows to consider once more
 	looked     place                // up to here the due rows were considered
 	retries    map[string]*retry

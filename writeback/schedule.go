@@ -152,12 +152,16 @@ func (q *Queue) setWindow(window []string, looked place, until int64) (more bool
 func (q *Queue) freed(now time.Time) (keys []string, from place, until int64, next time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for key, at := range q.timed {
-		if at.After(now) {
-			next = sooner(next, at)
-		} else {
-			q.unblockLocked(key)
+	if next = q.soonest; !next.IsZero() && !next.After(now) {
+		next = time.Time{}
+		for key, at := range q.timed {
+			if at.After(now) {
+				next = sooner(next, at)
+			} else {
+				q.unblockLocked(key)
+			}
 		}
+		q.soonest = next
 	}
 	for key := range q.again {
 		keys = append(keys, key)
@@ -213,6 +217,7 @@ func (q *Queue) blockLocked(key string, until time.Time, why string) {
 		delete(q.timed, key)
 	} else {
 		q.timed[key] = until
+		q.soonest = sooner(q.soonest, until)
 	}
 }
 
