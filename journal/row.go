@@ -171,6 +171,7 @@ type Attrs struct {
 	Headers      object.Headers `json:"h,omitempty"`
 	Type         string         `json:"t,omitempty"`
 	Class        string         `json:"c,omitempty"`
+	Link         string         `json:"k,omitempty"` // key that an OSS symlink stands for
 	// Known here only (object.Attr).
 	Ctime int64 `json:"ct,omitempty"`
 	Atime int64 `json:"at,omitempty"`

@@ -15,6 +15,7 @@ import (
 // we have made (H24):
 //
 //	a new name      published with forbid-overwrite; 409: HEAD
+//	                (in a versioned bucket HEAD before: OSS does not forbid there)
 //	a known object  HEAD before it is replaced; a listing before it is deleted
 //
 //	our tag                          it is ours: go on
@@ -25,9 +26,10 @@ import (
 // OSS has no compare-and-swap for an object that exists: between the look and
 // the request somebody may still slip in.
 
-// isNew reports that the key is thought to hold nothing.
+// isNew reports that the key is thought to hold nothing, and that OSS forbids
+// an overwrite where it is asked to.
 func (t *transfer) isNew() bool {
-	return t.row.Expected.IsZero() && !t.q.o.Alone && !strings.HasSuffix(t.row.Key, "/")
+	return t.row.Expected.IsZero() && !t.q.o.Alone && !t.q.o.Versioned && !strings.HasSuffix(t.row.Key, "/")
 }
 
 func (t *transfer) newOptions(tag string) object.PutOptions {
@@ -47,7 +49,7 @@ const codeExists = "FileAlreadyExists"
 // look asks what OSS holds under a key that the row is about to replace.
 func (t *transfer) look() error {
 	row := t.row
-	if t.q.o.Alone || row.Expected.IsZero() || strings.HasSuffix(row.Key, "/") || row.Base.Key == row.Key {
+	if t.q.o.Alone || row.Expected.IsZero() && !t.q.o.Versioned || strings.HasSuffix(row.Key, "/") || row.Base.Key == row.Key {
 		return nil // a copy onto itself has the condition in the request
 	}
 	info, err := t.q.remote.Head(t.q.work, row.Key)
@@ -252,7 +254,7 @@ func (t *transfer) giveWayIn(c *Change, cur *Row, info object.Info) error {
 		}
 	}
 	attrs := &journal.Attrs{Key: key, Ref: info.Ref, LastModified: info.LastModified, Meta: info.Meta, Headers: info.Headers,
-		Type: info.Type, Class: info.Class}
+		Type: info.Type, Class: info.Class, Link: info.Link}
 	if err := tx.PutAttrs(attrs); err != nil {
 		return err
 	}

@@ -20,7 +20,7 @@ func (t *transfer) copy() error {
 	}
 	row := t.row
 	if row.Size > t.q.o.limits.maxCopy {
-		return t.multipart()
+		return t.fillRefused(t.multipart())
 	}
 	if row.Base.Key == row.Key && row.Note != nil && !t.q.o.rules.noR7 {
 		// An earlier request of this row may have replaced its own base.
@@ -43,7 +43,30 @@ func (t *transfer) copy() error {
 	if isTaken(err) {
 		return t.taken(err)
 	}
-	return t.baseLost(err)
+	return t.fillRefused(t.baseLost(err))
+}
+
+// fillRefused fills the hole of the row where err says that OSS copies no such
+// object, as it is with appendable ones: its bytes are uploaded then. Those of
+// an archived object cannot be fetched; a clean copy of them will do.
+func (t *transfer) fillRefused(err error) error {
+	var e *object.Error
+	if !errors.As(err, &e) || e.Op != "CopyObject" && e.Op != "UploadPartCopy" {
+		return err
+	}
+	switch e.Code {
+	case "OperationNotSupported", "NotImplemented":
+		t.q.log.Info("OSS does not copy this object: it is fetched and sent anew", "key", t.row.Key, "base", t.row.Base.Key, "err", err)
+		if ferr := t.q.fill(t.q.work, t.row); ferr != nil && !errors.Is(ferr, errAgainNow) {
+			return t.baseLost(ferr)
+		}
+		return errAgainNow
+	case "InvalidObjectState":
+		if t.q.fillFromClean(t.row) == nil {
+			return errAgainNow
+		}
+	}
+	return err
 }
 
 // alreadyThere settles the row if the object carries its tag (R7), and, where
@@ -320,7 +343,7 @@ func (t *transfer) free() error {
 	}
 	ref, err := q.remote.Copy(q.work, row.Base, hidden, t.options(q.tag(row.Seq)))
 	if err != nil {
-		return t.baseLost(err)
+		return t.fillRefused(t.baseLost(err))
 	}
 	ref.Key, ref.Size = hidden, row.Size
 	_, err = q.j.Update(func(tx *journal.Tx) error {

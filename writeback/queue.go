@@ -75,7 +75,10 @@ type Options struct {
 	// Alone: nobody else writes to the bucket; OSS is not asked before an
 	// object is replaced or deleted.
 	Alone bool
-	Log   *slog.Logger
+	// Versioned: the bucket keeps old versions, and OSS ignores
+	// forbid-overwrite there: a new name is looked at by HEAD.
+	Versioned bool
+	Log       *slog.Logger
 
 	rules  rules  // tests only
 	limits limits // smaller ones in tests

@@ -73,7 +73,13 @@ func openEngine(ctx context.Context, f *mountFlags, p place, log *slog.Logger) (
 	if err != nil {
 		return e, err
 	}
-	if err := e.openQueue(ctx, f, p); err != nil {
+	versioned := false
+	if away == nil {
+		if versioned, err = e.checkBucket(ctx, p); err != nil {
+			return e, err
+		}
+	}
+	if err := e.openQueue(ctx, f, p, versioned); err != nil {
 		return e, err
 	}
 	if away != nil {
@@ -160,7 +166,29 @@ func (e *engine) checkRemote(ctx context.Context, p place) (away, err error) {
 	return nil, err
 }
 
-func (e *engine) openQueue(ctx context.Context, f *mountFlags, p place) (err error) {
+// checkBucket asks what kind of bucket it is: one that cannot be mounted is
+// refused, and of a versioned one a warning is given. Whoever may not ask that
+// may still mount.
+func (e *engine) checkBucket(ctx context.Context, p place) (versioned bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	b, err := e.remote.BucketInfo(ctx)
+	switch {
+	case err != nil:
+		e.log.Debug("what kind of bucket it is could not be asked", "err", err)
+		return false, nil
+	case b.Hierarchical:
+		if e.cache.IsNew() {
+			e.cache.Forget()
+		}
+		return false, fmt.Errorf("bucket %q has a hierarchical namespace, which ossmount does not support yet: use a bucket without", p.bucket)
+	case b.Versioned:
+		e.log.Warn("the bucket is versioned: what is deleted or overwritten here stays there as an old version, and is paid for, until a lifecycle rule of the bucket removes it", "bucket", p.bucket)
+	}
+	return b.Versioned, nil
+}
+
+func (e *engine) openQueue(ctx context.Context, f *mountFlags, p place, versioned bool) (err error) {
 	var q *writeback.Queue
 	e.j, err = journal.Open(ctx, filepath.Join(e.cache.Dir(), "journal"), journal.Options{
 		Contents: e.cache, Log: e.log,
@@ -182,7 +210,7 @@ func (e *engine) openQueue(ctx context.Context, f *mountFlags, p place) (err err
 		e.log.Warn("the machine was off since the last mount: went on from the last state that was on the disk", "undone", r.Undone)
 	}
 	o := f.queueOptions(p, e.log)
-	o.Journal, o.Cache, o.Remote = e.j, e.cache, e.remote
+	o.Journal, o.Cache, o.Remote, o.Versioned = e.j, e.cache, e.remote, versioned
 	if q, err = writeback.Open(ctx, o); err != nil {
 		return err
 	}

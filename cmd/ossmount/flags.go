@@ -63,6 +63,7 @@ type mountFlags struct {
 	threshold   bytesValue
 	concurrency int
 	uploadLimit bytesValue
+	payer       bool
 	doubt       time.Duration
 	maxDirtyAge time.Duration
 	grace       time.Duration
@@ -90,6 +91,7 @@ func (f *mountFlags) engineFlags(c *cobra.Command) {
 	fl.Var(&f.threshold, "multipart-threshold", "bytes up to which a file is one PutObject")
 	fl.IntVar(&f.concurrency, "upload-concurrency", 32, "requests under way at once")
 	fl.Var(&f.uploadLimit, "upload-limit", "bytes sent per second (0: no limit)")
+	fl.BoolVar(&f.payer, "requester-pays", false, "be charged for requests and traffic, as a bucket of others may demand")
 	fl.DurationVar(&f.doubt, "doubt", time.Minute, "how long a request that got no answer may still take effect")
 	fl.StringVar(&f.conflict, "conflict", "overwrite", "when somebody else has changed the object: overwrite (the last writer wins) or keep-both (ours becomes NAME.conflict-HOST-TIME)")
 	fl.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
@@ -227,7 +229,7 @@ func (f *mountFlags) fsOptions() (o fs.Options, err error) {
 
 func (f *mountFlags) remoteOptions(p place, log *slog.Logger) remote.Options {
 	return remote.Options{Endpoint: f.endpoint, Region: f.region, Bucket: p.bucket, Credentials: remote.EnvCredentials(),
-		Concurrency: f.concurrency + 8, UploadLimit: int64(f.uploadLimit), Log: log, UserAgent: "ossmount/" + version()}
+		Concurrency: f.concurrency + 8, UploadLimit: int64(f.uploadLimit), RequesterPays: f.payer, Log: log, UserAgent: "ossmount/" + version()}
 }
 
 func (f *mountFlags) queueOptions(p place, log *slog.Logger) writeback.Options {

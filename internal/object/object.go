@@ -38,6 +38,8 @@ type Info struct {
 	Meta         Meta
 	Type         string    // x-oss-object-type: Normal, Multipart, Appendable, Symlink
 	Class        string    // x-oss-storage-class
+	Restore      string    // x-oss-restore of an archived object; empty: none was asked for
+	Link         string    // key that an OSS symlink (Type Symlink) stands for
 	Headers      Headers   // what a rewrite of the object must keep
 	Asked        time.Time // when the request was started, by our clock
 	Date         time.Time // when it was answered, by the clock of OSS; zero: not told

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"time"
 
@@ -18,6 +19,8 @@ import (
 // The operations, by the names that OSS gives them.
 const (
 	opHead       = "HeadObject"
+	opSymlink    = "GetSymlink"
+	opBucket     = "GetBucketInfo"
 	opGet        = "GetObject"
 	opPut        = "PutObject"
 	opCopy       = "CopyObject"
@@ -59,6 +62,13 @@ type answer struct {
 func (c *Client) stream(ctx context.Context, r call) (*answer, error) {
 	if r.key == "" && !r.ofBucket {
 		return nil, refuse(r.op, r.key, "an object needs a key")
+	}
+	if c.opts.RequesterPays {
+		r.header = maps.Clone(r.header)
+		if r.header == nil {
+			r.header = map[string]string{}
+		}
+		r.header["X-Oss-Request-Payer"] = "requester"
 	}
 	for name, value := range r.header {
 		if !validHeader(name, value) {

@@ -44,6 +44,9 @@ type Options struct {
 	HeaderTimeout time.Duration
 	// UploadLimit is bytes per second over all bodies sent. 0: unlimited.
 	UploadLimit int64
+	// RequesterPays: the caller is charged for the requests and the traffic,
+	// as buckets that are set so demand of all but their owner.
+	RequesterPays bool
 	// Log gets one debug line per request. Default: none.
 	Log *slog.Logger
 	// UserAgent is sent with each request. Default ossmount.

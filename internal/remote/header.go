@@ -14,7 +14,7 @@ const metaPrefix = "X-Oss-Meta-"
 // kept are the headers of object.Headers, in canonical form.
 var kept = []string{
 	"Content-Type", "Content-Encoding", "Content-Language", "Content-Disposition",
-	"Cache-Control", "Expires", "X-Oss-Storage-Class",
+	"Cache-Control", "Expires", object.HeaderClass,
 	"X-Oss-Server-Side-Encryption", "X-Oss-Server-Side-Encryption-Key-Id", "X-Oss-Server-Side-Data-Encryption",
 }
 
@@ -78,7 +78,8 @@ func infoOf(key string, size int64, a *answer) object.Info {
 		Ref:     object.Ref{Key: key, ETag: etagOf(h), Size: size},
 		Meta:    object.Meta{},
 		Type:    h.Get("X-Oss-Object-Type"),
-		Class:   h.Get("X-Oss-Storage-Class"),
+		Class:   h.Get(object.HeaderClass),
+		Restore: h.Get("X-Oss-Restore"),
 		Headers: object.Headers{},
 		Asked:   a.asked,
 	}

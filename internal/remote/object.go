@@ -13,10 +13,14 @@ import (
 )
 
 // Head is HeadObject. An object that does not exist is an error of kind
-// Absent; a 404 that OSS itself did not give is not (kind Again).
+// Absent; a 404 that OSS itself did not give is not (kind Again). OSS follows
+// its symlinks here; Head does not, and answers what Symlink does.
 func (c *Client) Head(ctx context.Context, key string) (object.Info, error) {
 	r := call{op: opHead, method: http.MethodHead, key: key}
 	a, err := c.do(ctx, r)
+	if isLink(a, err) {
+		return c.ofLink(ctx, key)
+	}
 	if err != nil {
 		return object.Info{}, err
 	}
