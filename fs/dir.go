@@ -184,6 +184,12 @@ func (n *node) Readlink(ctx context.Context) ([]byte, syscall.Errno) {
 	if e.row != nil && e.row.Base.IsZero() && e.row.Content == 0 {
 		return []byte(e.row.Text), 0
 	}
+	if e.link != "" {
+		return []byte(e.link), 0
+	}
+	if err := n.fs.readable(ctx, e); err != nil {
+		return nil, n.fs.errno("readlink", err)
+	}
 	b, err := n.fs.small(ctx, e)
 	return b, n.fs.errno("readlink", err)
 }

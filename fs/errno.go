@@ -47,6 +47,9 @@ func (f *FS) errno(op string, err error) syscall.Errno {
 		case object.Denied:
 			return syscall.EACCES
 		}
+		if oe.Code == "InvalidObjectState" { // archived, or so again
+			return syscall.EPERM
+		}
 		return syscall.EIO
 	}
 	if errors.As(err, &sys) && sys != syscall.EINTR {

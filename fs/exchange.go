@@ -16,8 +16,8 @@ type side struct {
 	dir     *node
 	name    string
 	e       *entry
-	child   *node                 // nil: the kernel does not know it
-	objects map[string]object.Ref // beneath a directory, deep
+	child   *node              // nil: the kernel does not know it
+	objects map[string]beneath // beneath a directory, deep
 	asked   *writeback.Moment
 }
 
@@ -71,6 +71,9 @@ func (f *FS) side(ctx context.Context, dir *node, name string) (*side, error) {
 	}
 	if f.overlay.reserved(dir.key(), name) {
 		return nil, fail(syscall.EPERM)
+	}
+	if err = f.readable(ctx, s.e); err != nil {
+		return nil, err
 	}
 	if s.e.dir {
 		s.objects, s.asked, err = f.overlay.below(ctx, s.e.key)
@@ -143,9 +146,8 @@ func (s *side) take(c *writeback.Change) (map[string]taken, error) {
 			}
 		}
 	}
-	for k, ref := range s.objects {
-		hole := &writeback.Row{Base: ref, Size: ref.Size, Expected: ref, Known: true, Unlearnt: true}
-		if err := add(k, hole); err != nil {
+	for k, b := range s.objects {
+		if err := add(k, b.clean()); err != nil {
 			return nil, err
 		}
 	}

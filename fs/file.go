@@ -77,7 +77,7 @@ func (x *file) unnamedEntry(key string) *entry {
 	if x.named || x.content == nil {
 		return nil
 	}
-	return &entry{key: key, attr: x.attr, size: x.size, ref: x.expected, known: x.known, headers: x.headers, meta: x.meta}
+	return &entry{key: key, attr: x.attr, size: x.size, ref: x.expected, known: x.known, headers: x.headers, meta: x.meta, local: true}
 }
 
 // unnamedLocked returns the row for an open file whose bytes no row has yet;

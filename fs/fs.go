@@ -21,6 +21,7 @@ import (
 // Remote is what the file system needs of OSS.
 type Remote interface {
 	Head(ctx context.Context, key string) (object.Info, error)
+	Symlink(ctx context.Context, key string) (object.Info, error)
 	List(ctx context.Context, q object.ListQuery) (object.Page, error)
 	Get(ctx context.Context, ref object.Ref, off, n int64) (io.ReadCloser, error)
 }
@@ -38,6 +39,7 @@ type Options struct {
 	Remote Remote
 	Queue  *writeback.Queue
 	Cache  *cache.Cache
+	Bucket string // shown in symlinks that lead out of the mount
 	Prefix string // of the mount in the bucket: "" or ending in "/"
 
 	UID, GID          uint32      // of objects without attributes, and of the root
@@ -98,6 +100,8 @@ type FS struct {
 	closed bool // no new opens
 
 	rootAttr object.Attr // of a whole bucket's root, for the life of the mount
+
+	sayArchived sync.Once // what to do about archived objects
 }
 
 // New makes the file system; Root is its root for gofs.Mount.

@@ -168,6 +168,9 @@ func (o *overlay) itemsOf(l *listing) []item {
 			if e.Size <= maxSmall {
 				i.mode = 0
 			}
+			if e.Type == object.TypeSymlink {
+				i.mode = object.TypeLink
+			}
 			_, i.twin = l.dirs[n]
 			l.items = append(l.items, i)
 		}
@@ -177,6 +180,9 @@ func (o *overlay) itemsOf(l *listing) []item {
 }
 
 func typeOf(a *journal.Attrs) uint32 {
+	if a.Link != "" {
+		return object.TypeLink
+	}
 	return object.ReadAttr(a.Meta, object.Attr{Mode: object.TypeFile}).Mode & object.TypeMask
 }
 
@@ -416,9 +422,9 @@ func (o *overlay) empty(ctx context.Context, key string) (bool, error) {
 // below lists every object beneath the directory key, deep, as OSS has it now.
 // The caller lays over what has settled since asked. It waits as long as pages
 // come.
-func (o *overlay) below(ctx context.Context, key string) (found map[string]object.Ref, asked *writeback.Moment, err error) {
+func (o *overlay) below(ctx context.Context, key string) (found map[string]beneath, asked *writeback.Moment, err error) {
 	asked = o.q.Moment()
-	found = map[string]object.Ref{}
+	found = map[string]beneath{}
 	query := object.ListQuery{Prefix: key}
 	for {
 		page, err := o.page(ctx, query)
@@ -427,13 +433,18 @@ func (o *overlay) below(ctx context.Context, key string) (found map[string]objec
 			return nil, nil, err
 		}
 		for _, e := range page.Entries {
-			found[e.Key] = e.Ref()
+			found[e.Key] = beneath{ref: e.Ref(), kind: e.Type, class: e.Class}
 		}
 		if page.Next == "" {
-			return found, asked, nil
+			break
 		}
 		query.Token = page.Next
 	}
+	if err := o.ready(ctx, key, found); err != nil {
+		asked.Done()
+		return nil, nil, err
+	}
+	return found, asked, nil
 }
 
 // page asks for one page, and waits for it as long as a call may wait.

@@ -211,6 +211,8 @@ func (n *node) tryPrepare(ctx context.Context, write, trunc bool) (*file, error)
 		}
 		x.content, x.size, x.named, x.vouched, x.changed = y, 0, false, false, true
 		x.attr.Modified(now())
+	} else if err := n.fs.readable(ctx, e); err != nil {
+		return nil, err
 	} else if err := x.find(ctx, e); err != nil {
 		return nil, err
 	}

@@ -29,6 +29,9 @@ type entry struct {
 	meta    object.Meta // foreign user metadata
 	known   bool        // OSS itself said what it holds; false: an old listing did
 	asOf    uint64      // the state of the rows that it was looked up in
+	class   string      // storage class of the version on OSS, as a listing shows it
+	link    string      // text of an OSS symlink
+	local   bool        // its bytes are those of an open file, and here
 	names   int64       // when the names of a directory last changed, as far as remembered
 }
 
@@ -38,8 +41,8 @@ func (e *entry) clean() *writeback.Row {
 	if e.row != nil || e.ref.IsZero() {
 		return nil
 	}
-	return &writeback.Row{Key: e.key, Base: e.ref, Size: e.size, Attr: e.attr, Headers: e.headers, Meta: e.meta,
-		Expected: e.ref, Known: true, AsOf: e.asOf}
+	return e.withoutCopy(&writeback.Row{Key: e.key, Base: e.ref, Size: e.size, Attr: e.attr, Headers: e.headers, Meta: e.meta,
+		Expected: e.ref, Known: true, AsOf: e.asOf})
 }
 
 // overlay answers what names hold: the journal's rows laid over what OSS said.
@@ -232,7 +235,8 @@ func (o *overlay) findInBig(ctx context.Context, key string) (found remoteName, 
 	switch {
 	case err == nil:
 		o.learn(info)
-		found.entry = &object.Entry{Key: key, ETag: info.ETag, Size: info.Size, LastModified: info.LastModified}
+		found.entry = &object.Entry{Key: key, ETag: info.ETag, Size: info.Size, LastModified: info.LastModified,
+			Type: info.Type, Class: info.Class}
 	case !object.IsAbsent(err):
 		asked.Done()
 		return found, nil, err
@@ -272,6 +276,7 @@ func (o *overlay) ofObject(ctx context.Context, oe object.Entry, known bool) (*e
 	e := &entry{key: oe.Key, attr: object.ReadAttr(a.Meta, o.defaults(false, mtime)), size: a.Ref.Size,
 		ref: a.Ref, headers: a.Headers, meta: a.Meta.Foreign(), known: known}
 	e.attr.Ctime, e.attr.Atime = a.Ctime, a.Atime
+	o.setKind(e, oe, a)
 	return e, nil
 }
 
@@ -299,7 +304,7 @@ func (o *overlay) attrsOnce(ctx context.Context, e object.Entry) (*journal.Attrs
 	if err != nil {
 		return nil, err
 	}
-	if a != nil && a.Ref.Same(e.Ref()) {
+	if a != nil && a.Ref.Same(e.Ref()) && (e.Type != object.TypeSymlink || a.Link != "") {
 		if a.LastModified.IsZero() && !e.LastModified.IsZero() {
 			a.LastModified = e.LastModified // our own upload, seen for the first time (H23)
 			return a, o.q.Learn(a)
@@ -313,7 +318,7 @@ func (o *overlay) attrsOnce(ctx context.Context, e object.Entry) (*journal.Attrs
 	answer := o.flight.DoChan("head "+e.Key, func() (any, error) {
 		ctx, cancel := context.WithTimeout(o.fs.work, o.fs.o.Stall)
 		defer cancel()
-		info, err := o.fs.remote.Head(ctx, e.Key)
+		info, err := o.head(ctx, e)
 		if err != nil {
 			return nil, err
 		}
@@ -336,7 +341,7 @@ const racyFor = 2 * time.Second
 
 func (o *overlay) learn(info object.Info) *journal.Attrs {
 	a := &journal.Attrs{Key: info.Key, Ref: info.Ref, LastModified: info.LastModified, Meta: info.Meta,
-		Headers: info.Headers, Type: info.Type, Class: info.Class}
+		Headers: info.Headers, Type: info.Type, Class: info.Class, Link: info.Link}
 	a.Racy = !info.Date.IsZero() && info.Date.Sub(info.LastModified) < racyFor
 	if err := o.q.Learn(a); err != nil {
 		o.fs.o.Log.Debug("attributes could not be kept", "key", info.Key, "err", err)

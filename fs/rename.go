@@ -45,6 +45,9 @@ func (f *FS) rename(ctx context.Context, from *node, name string, to *node, newN
 	if err := allowed(strings.TrimSuffix(to.key()+newName, "/")); err != nil {
 		return err
 	}
+	if err := f.readable(ctx, src); err != nil {
+		return err
+	}
 	dst, err := to.named(ctx, newName)
 	switch {
 	case f.overlay.reserved(to.key(), newName):
@@ -232,12 +235,13 @@ func (n *node) within(top *node) bool {
 
 // settledOver lays what rows have become since a deep listing was asked for
 // over it (R9).
-func settledOver(objects map[string]object.Ref, asked *writeback.Moment, key string) {
+func settledOver(objects map[string]beneath, asked *writeback.Moment, key string) {
 	asked.Under(key, func(key string, memo writeback.Memo) {
-		if memo.Ref.IsZero() {
+		switch {
+		case memo.Ref.IsZero():
 			delete(objects, key)
-		} else {
-			objects[key] = memo.Ref
+		case !objects[key].ref.Same(memo.Ref):
+			objects[key] = beneath{ref: memo.Ref}
 		}
 	})
 }
@@ -245,7 +249,7 @@ func settledOver(objects map[string]object.Ref, asked *writeback.Moment, key str
 // moveTree moves every row and every object from beneath oldKey. A file that
 // is open and was never flushed has neither: its key is wherever its directory
 // is when it is.
-func (m *move) moveTree(c *writeback.Change, oldKey, newKey string, objects map[string]object.Ref) error {
+func (m *move) moveTree(c *writeback.Change, oldKey, newKey string, objects map[string]beneath) error {
 	var rows []*writeback.Row
 	for r, err := range c.Rows(oldKey) {
 		if err != nil {
@@ -270,16 +274,14 @@ func (m *move) moveTree(c *writeback.Change, oldKey, newKey string, objects map[
 			return err
 		}
 	}
-	for key, ref := range objects {
+	for key, b := range objects {
 		if done[key] {
 			continue
 		}
 		if err := m.allowed(moved(key)); err != nil {
 			return err
 		}
-		// Its attributes are asked for when it is carried, or looked at.
-		hole := &writeback.Row{Base: ref, Size: ref.Size, Expected: ref, Known: true, Unlearnt: true}
-		if err := c.Move(key, moved(key), hole, object.Ref{}, m.known); err != nil {
+		if err := c.Move(key, moved(key), b.clean(), object.Ref{}, m.known); err != nil {
 			return err
 		}
 	}
@@ -292,7 +294,7 @@ func (m *move) moveTree(c *writeback.Change, oldKey, newKey string, objects map[
 	}
 	ref, isKnown := m.src.ref, m.src.known
 	if at, ok := objects[oldKey]; ok {
-		ref, isKnown = at, true
+		ref, isKnown = at.ref, true
 	}
 	return c.Delete(oldKey, ref, isKnown)
 }

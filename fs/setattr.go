@@ -86,6 +86,11 @@ func (n *node) alter(ctx context.Context, own bool, f func(r *writeback.Row) err
 	return retried(func() error {
 		x := n.openFile()
 		e, err := n.entry(ctx) // asked without a lock
+		if err == nil && (x == nil || !x.isLocal()) {
+			if err := n.fs.readable(ctx, e); err != nil {
+				return err
+			}
+		}
 		switch {
 		case x != nil && (err == nil || n.fs.errno("setattr", err) == syscall.ENOENT):
 			return x.alter(e, f)

@@ -16,7 +16,7 @@ import (
 
 // Attributes that tell about a file.
 const (
-	xattrState   = "user.ossmount.state"   // clean, pending, uploading 3/12, parked: reason, interrupted
+	xattrState   = "user.ossmount.state"   // clean, pending, uploading 3/12, parked: reason, interrupted, archived
 	xattrControl = "user.ossmount.control" // of the root: the path of the control socket
 	xattrOurs    = "user.ossmount."
 )
@@ -38,7 +38,7 @@ const (
 	xattrReplace = 2
 )
 
-func (n *node) told(name string) (string, bool, error) {
+func (n *node) told(ctx context.Context, name string) (string, bool, error) {
 	switch {
 	case name == xattrControl && n.fs.root == n && n.fs.o.ControlSocket != "":
 		return n.fs.o.ControlSocket, true, nil
@@ -47,6 +47,9 @@ func (n *node) told(name string) (string, bool, error) {
 			return "open", true, nil
 		}
 		v, err := n.fs.q.State(n.key())
+		if err == nil && v == "clean" {
+			v, err = n.restoreState(ctx, v)
+		}
 		return v, true, err
 	}
 	return "", false, nil
@@ -123,7 +126,7 @@ func (n *node) xattrs(ctx context.Context) (map[string][]byte, error) {
 // Getxattr implements getxattr. What is not user.* is answered from memory,
 // never by a request.
 func (n *node) Getxattr(ctx context.Context, name string, dest []byte) (uint32, syscall.Errno) {
-	v, ours, err := n.told(name)
+	v, ours, err := n.told(ctx, name)
 	if err != nil {
 		return 0, n.fs.errno("getxattr", err)
 	}

@@ -137,6 +137,9 @@ func (c *Change) Take(key string, clean *Row) (r *Row, was object.Ref, known boo
 	default:
 		*r = *clean
 		was, known = clean.Base, true
+		if was.IsZero() { // its bytes are not those of the version there
+			was = clean.Expected
+		}
 		if err := c.isStale(key, clean); err != nil {
 			return nil, was, false, err
 		}

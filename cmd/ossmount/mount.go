@@ -110,7 +110,7 @@ func runMount(c *cobra.Command, f *mountFlags) error {
 	if err != nil {
 		return err
 	}
-	o.Remote, o.Queue, o.Cache, o.Prefix, o.ControlSocket, o.Log = e.remote, e.q, e.cache, p.prefix, socket, log
+	o.Remote, o.Queue, o.Cache, o.Bucket, o.Prefix, o.ControlSocket, o.Log = e.remote, e.q, e.cache, p.bucket, p.prefix, socket, log
 	d := &daemon{f: f, log: log, e: e, fs: fs.New(ctx, o), mount: mountpoint, since: time.Now(), ended: make(chan struct{})}
 	d.hurry, d.hurryUp = context.WithCancel(ctx)
 	defer d.hurryUp()
