@@ -34,13 +34,13 @@ lint: ## gofmt, the rules of the house (internal/house), go vet, staticcheck
 	$(GO) run $(STATICCHECK) ./...
 
 unit: ## the tests of the rooms, without a mount
-	$(TEST) -timeout=10m $(UNIT)
+	$(TEST) -timeout=20m $(UNIT)
 
 race: ## the same under the race detector, where there are goroutines
-	CGO_ENABLED=1 $(TEST) -race -timeout=20m $(ROOMS)
+	CGO_ENABLED=1 $(TEST) -race -timeout=40m $(ROOMS)
 
 integration: ## the built binary, real mounts, an OSS server (needs /dev/fuse and what .ci/run installs)
-	$(TEST) -timeout=15m ./integration
+	$(TEST) -timeout=30m ./integration
 
 conformance: ## the test suites of the OSS SDK, from the module cache, against the built-in server
 	$(GO) run ./internal/ossemu/conformance
