@@ -13,7 +13,7 @@ TEST := $(GO) test -count=1
 
 FUZZ_TIME ?= 30s
 
-.PHONY: help build demo test lint unit race integration conformance bench fuzz cover clean
+.PHONY: help build demo test tools lint unit race integration conformance bench fuzz cover clean
 
 help: ## print this list
 	@awk -F ' ## ' '/^[a-z]+:.* ## /{ sub(/:.*/, "", $$1); printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,7 +25,10 @@ demo: ## kill the daemon in the middle of a big upload and watch it go on
 	$(GO) run ./integration/demo
 
 # The order is that of what fails soonest.
-test: lint unit race conformance integration ## everything that CI runs: lint, unit, race, conformance, integration
+test: tools lint unit race conformance integration ## everything that CI runs: lint, unit, race, conformance, integration
+
+tools: ## install what the tests run beside Go (.ci/tools)
+	@.ci/tools
 
 lint: ## gofmt, the rules of the house (internal/house), go vet, staticcheck
 	@test -z "$$(gofmt -l .)" || { echo 'gofmt these files:'; gofmt -l .; exit 1; }
