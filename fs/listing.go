@@ -80,7 +80,7 @@ func (o *overlay) born(key string, stale bool) {
 
 // manySettles is how many settles are remembered for older listings before
 // those are given up, or brought up to date.
-const manySettles = 20_000
+const manySettles = 10_000
 
 func (o *overlay) keep(key string, l *listing) {
 	many := o.q.Remembered() > manySettles
@@ -103,6 +103,9 @@ func (o *overlay) keep(key string, l *listing) {
 func (o *overlay) cached(key string) (l *listing, fresh, big bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.looks++; o.looks%1000 == 0 && o.q.Remembered() > manySettles {
+		o.renewLocked()
+	}
 	l = o.listings[key]
 	if l != nil && time.Since(l.at) < o.fs.o.MetaTTL {
 		return l, true, false

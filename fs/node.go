@@ -154,8 +154,10 @@ func (n *node) child(ctx context.Context, name string, e *entry, out *fuse.Entry
 func (n *node) bear(ctx context.Context, name string, e *entry, mode uint32) (*node, *gofs.Inode) {
 	n.fs.birth.Lock()
 	defer n.fs.birth.Unlock()
-	if c := n.fs.nodeOf(e.key); c != nil && c.isAt(n, name) && c.StableAttr().Mode == mode {
-		return c, c.EmbeddedInode()
+	for _, c := range n.fs.nodesOf(e.key) {
+		if c.isAt(n, name) && c.StableAttr().Mode == mode {
+			return c, c.EmbeddedInode()
+		}
 	}
 	c := &node{fs: n.fs, dir: e.dir, parent: n, name: name}
 	return c, n.NewInode(ctx, c, gofs.StableAttr{Mode: mode, Ino: n.fs.newIno(c, e.key)})
@@ -167,11 +169,17 @@ func (n *node) isAt(parent *node, name string) bool {
 	return n.parent == parent && n.name == name && !n.gone
 }
 
-// nodeOf returns the node that has the number of key, or nil.
-func (f *FS) nodeOf(key string) *node {
+// nodesOf returns the nodes whose numbers may have been drawn for key: others
+// that were renamed may have been in the way.
+func (f *FS) nodesOf(key string) (out []*node) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.inos[hash(key)&(1<<63-1)]
+	for ino := hash(key); ino < hash(key)+8; ino++ {
+		if c := f.inos[ino&(1<<63-1)]; c != nil {
+			out = append(out, c)
+		}
+	}
+	return out
 }
 
 func (n *node) isGone() bool {

@@ -3,6 +3,7 @@ package fs
 import (
 	"context"
 	"errors"
+	"math"
 	"strings"
 	"sync"
 	"syscall"
@@ -57,6 +58,7 @@ type overlay struct {
 	listings map[string]*listing  // by the directory's key
 	big      map[string]time.Time // directories too big to keep, and until when that is believed
 	names    int                  // in listings
+	looks    int                  // how often a listing was looked for
 	dirs     map[string]*dirInfo  // by the directory's key
 }
 
@@ -134,6 +136,9 @@ func (o *overlay) lookupIn(ctx context.Context, dir, name string, s *dirStream) 
 		return o.ofObject(ctx, *found.entry, known)
 	case o.living(key + "/"):
 		// Only our own pending files are in it.
+		if sub != nil { // the object that it had is going
+			return &entry{key: key + "/", dir: true, known: known, attr: o.defaults(true, time.Time{})}, nil
+		}
 		return o.ofDir(ctx, key+"/", known)
 	}
 	return nil, fail(syscall.ENOENT)
@@ -307,13 +312,14 @@ func (o *overlay) attrsOnce(ctx context.Context, e object.Entry) (*journal.Attrs
 	if a != nil && a.Ref.Same(e.Ref()) && (e.Type != object.TypeSymlink || a.Link != "") {
 		if a.LastModified.IsZero() && !e.LastModified.IsZero() {
 			a.LastModified = e.LastModified // our own upload, seen for the first time (H23)
-			return a, o.q.Learn(a)
+			return a, o.q.Learn(a, math.MaxUint64)
 		}
 		same := e.LastModified.IsZero() || a.LastModified.Equal(e.LastModified)
 		if same && !(a.Racy && time.Since(a.LastModified) > 2*racyFor) {
 			return a, nil
 		}
 	}
+	asOf := o.q.Newest()
 	// The question is the file system's own: others may wait for the answer too.
 	answer := o.flight.DoChan("head "+e.Key, func() (any, error) {
 		ctx, cancel := context.WithTimeout(o.fs.work, o.fs.o.Stall)
@@ -322,7 +328,7 @@ func (o *overlay) attrsOnce(ctx context.Context, e object.Entry) (*journal.Attrs
 		if err != nil {
 			return nil, err
 		}
-		return o.learn(info), nil
+		return o.learnAsOf(info, asOf), nil
 	})
 	select {
 	case r := <-answer:
@@ -339,11 +345,15 @@ func (o *overlay) attrsOnce(ctx context.Context, e object.Entry) (*journal.Attrs
 // LastModified, which has one second, and the same bytes (H23).
 const racyFor = 2 * time.Second
 
-func (o *overlay) learn(info object.Info) *journal.Attrs {
+func (o *overlay) learn(info object.Info) *journal.Attrs { return o.learnAsOf(info, math.MaxUint64) }
+
+// learnAsOf keeps what was asked for in the state asOf of the journal: what a
+// row has become since is newer.
+func (o *overlay) learnAsOf(info object.Info, asOf uint64) *journal.Attrs {
 	a := &journal.Attrs{Key: info.Key, Ref: info.Ref, LastModified: info.LastModified, Meta: info.Meta,
 		Headers: info.Headers, Type: info.Type, Class: info.Class, Link: info.Link}
 	a.Racy = !info.Date.IsZero() && info.Date.Sub(info.LastModified) < racyFor
-	if err := o.q.Learn(a); err != nil {
+	if err := o.q.Learn(a, asOf); err != nil {
 		o.fs.o.Log.Debug("attributes could not be kept", "key", info.Key, "err", err)
 	}
 	return a

@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -190,4 +191,59 @@ type heading struct {
 func (h *heading) Head(ctx context.Context, key string) (object.Info, error) {
 	*h.n++
 	return h.Remote.Head(ctx, key)
+}
+
+// A directory that only its pending files imply, while the Delete of its own
+// object waits: it can be changed like any other.
+func TestImpliedBesideADelete(t *testing.T) {
+	b := newTestbed(t, t.TempDir())
+	defer b.tidy()
+	raw := gofs.NewNodeFS(b.fs.Root(), &gofs.Options{RootStableAttr: &gofs.StableAttr{Ino: 1, Mode: fuse.S_IFDIR}})
+	b.object(t, "d/", nil)
+	b.object(t, "o/x", nil)
+	b.row(t, "d/", false)
+	b.row(t, "d/x", true)
+	var out fuse.EntryOut
+	if s := raw.Lookup(nil, &fuse.InHeader{NodeId: 1}, "d", &out); !s.Ok() {
+		t.Fatalf("lookup %v", s)
+	}
+	var a fuse.AttrOut
+	in := fuse.SetAttrIn{}
+	in.NodeId = out.NodeId
+	in.Valid, in.Mode = fuse.FATTR_MODE, 0o700
+	if s := raw.SetAttr(nil, &in, &a); !s.Ok() {
+		t.Errorf("chmod: %v", syscall.Errno(s))
+	}
+	if errno := b.fs.root.Rename(t.Context(), "d", b.fs.root, "o", renameExchange); errno != 0 {
+		t.Errorf("exchange: %v", errno)
+	}
+}
+
+// chmod of a directory while its rename lists what is in it is not undone.
+func TestChmodWhileADirectoryIsRenamed(t *testing.T) {
+	b := newTestbed(t, t.TempDir())
+	defer b.tidy()
+	gofs.NewNodeFS(b.fs.Root(), &gofs.Options{})
+	b.object(t, "d/x", []byte("x"))
+	if _, err := b.fs.q.Change(func(c *writeback.Change) error {
+		return c.Put(&writeback.Row{Key: "d/", Attr: object.Attr{Mode: object.TypeDir | 0o755}, Known: true})
+	}); err != nil {
+		t.Fatal(err)
+	}
+	b.fs.remote = &hooked{b.fs.remote, func(q object.ListQuery) error {
+		if q.Prefix == "d/" && q.Delimiter == "" {
+			_, err := b.fs.q.Change(func(c *writeback.Change) error {
+				return c.Alter("d/", nil, func(r *writeback.Row) { r.Attr.Mode = object.TypeDir | 0o700 })
+			})
+			return err
+		}
+		return nil
+	}}
+	if errno := b.fs.root.Rename(t.Context(), "d", b.fs.root, "e", 0); errno != 0 {
+		t.Fatal(errno)
+	}
+	row, err := b.fs.q.Row("e/")
+	if err != nil || row == nil || row.Attr.Mode&0o777 != 0o700 {
+		t.Errorf("%+v %v", row, err)
+	}
 }

@@ -286,9 +286,14 @@ func (m *move) moveTree(c *writeback.Change, oldKey, newKey string, objects map[
 		}
 	}
 	expected, known := m.replaced()
-	attr := m.src.attr
-	attr.Ctime = now()
-	own := &writeback.Row{Key: newKey, Attr: attr, Headers: m.src.headers, Meta: m.src.meta, Expected: expected, Known: known}
+	own := &writeback.Row{Attr: m.src.attr, Headers: m.src.headers, Meta: m.src.meta}
+	if row, err := c.Row(oldKey); err != nil {
+		return err
+	} else if row != nil && row.Kind == journal.Put && row.Attr.Mode != 0 { // changed while it was listed
+		own.Attr, own.Headers, own.Meta = row.Attr, row.Headers, row.Meta
+	}
+	own.Attr.Ctime = now()
+	own.Key, own.Expected, own.Known = newKey, expected, known
 	if err := c.Put(own); err != nil {
 		return err
 	}

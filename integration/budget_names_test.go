@@ -49,7 +49,7 @@ func (e *env) spent(what string, most int64) harness.Counts {
 
 func TestRemovalOfFiveThousandObjectsIsAFewBatches(t *testing.T) {
 	e := setup(t)
-	m := e.mount("cache")
+	m := e.mount("cache", "--meta-ttl=1m")
 	e.forest(m.in("tree"), 50, 100)
 	m.wait(m.Point)
 	m.umount(0)
@@ -126,7 +126,7 @@ func TestAttributesOfOthersAreAskedForOnce(t *testing.T) {
 	// LastModified has only seconds: let them be old.
 	put := time.Now()
 	e.poll("the objects are a few seconds old", patience, func() bool { return time.Since(put) > 3500*time.Millisecond })
-	m := e.mount("cache")
+	m := e.mount("cache", "--meta-ttl=1m")
 	e.ok(e.server.Reset())
 	if out := e.sh(`ls -l "$1" | wc -l`, m.in("dir")); strings.TrimSpace(out) != "10001" {
 		t.Errorf("ls -l prints %s lines", out)

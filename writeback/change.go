@@ -132,7 +132,7 @@ func (c *Change) Take(key string, clean *Row) (r *Row, was object.Ref, known boo
 	case clean != nil && clean.Content != 0: // bytes that no row has named yet
 		*r = *clean
 		was, known = clean.Expected, clean.Known
-	case old != nil || clean == nil:
+	case old != nil && !isImplied(key, clean), clean == nil:
 		return nil, was, false, ErrNoRow
 	default:
 		*r = *clean
@@ -149,6 +149,12 @@ func (c *Change) Take(key string, clean *Row) (r *Row, was object.Ref, known boo
 	}
 	keepParked(r)
 	return r, was, known, nil
+}
+
+// isImplied reports a directory that has no object of its own, or shall have
+// none any more, and is there by what lies in it.
+func isImplied(key string, clean *Row) bool {
+	return strings.HasSuffix(key, "/") && clean != nil && clean.Base.IsZero() && clean.Content == 0
 }
 
 // isStale returns ErrNoRow if a row of key has settled since clean was looked
@@ -233,7 +239,7 @@ func (c *Change) Alter(key string, clean *Row, f func(r *Row)) error {
 		next = *old
 		keepVouched(&next)
 		keepParked(&next)
-	case old != nil || clean == nil:
+	case old != nil && !isImplied(key, clean), clean == nil:
 		return ErrNoRow
 	default:
 		if err := c.isStale(key, clean); err != nil {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ossmount/ossmount/internal/object"
+	"github.com/ossmount/ossmount/journal"
 )
 
 func freeRooms(t *testing.T) (*rooms, *memStore) {
@@ -132,5 +133,30 @@ func TestRenameOfWhatHasSettledAnew(t *testing.T) {
 	state, _ := r.q.State("g")
 	if f, g := m.text("f"), m.text("g"); f != "second" && g != "second" {
 		t.Errorf("f %q, g %q (%s): the second version is lost", f, g, state)
+	}
+}
+
+// A HEAD that was asked before a settle and is stored after it does not make
+// our own version somebody else's. covers H20
+func TestLateHeadMakesNoConflict(t *testing.T) {
+	r, m := freeRooms(t)
+	r.put(t, "f", "first")
+	drained(t, r.q)
+	asOf := r.q.Newest()
+	late, err := m.Head(direct, "f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.put(t, "f", "second")
+	drained(t, r.q)
+	if err := r.q.Learn(&journal.Attrs{Key: "f", Ref: late.Ref, LastModified: late.LastModified, Meta: late.Meta}, asOf); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.q.Change(func(c *Change) error { return c.Delete("f", object.Ref{}, false) }); err != nil {
+		t.Fatal(err)
+	}
+	drained(t, r.q)
+	if got := m.text("f"); got != "(absent)" {
+		t.Errorf("f was deleted, OSS holds %q; %d conflicts", got, r.q.Stats().Conflicts)
 	}
 }

@@ -294,6 +294,9 @@ func (q *Queue) filled(row *Row, y *cache.Content) error {
 			return err
 		}
 		took = true
+		if err := q.remembered(tx, cur); err != nil {
+			return err
+		}
 		cur.Base, cur.Tags = object.Ref{}, nil
 		cur.Content, cur.Size = y.Number(), sign.Size
 		cur.SignSize, cur.SignMtime = sign.Size, sign.Mtime
@@ -311,6 +314,19 @@ func (q *Queue) filled(row *Row, y *cache.Content) error {
 	q.unblockLocked(row.Base.Key)
 	q.poke()
 	return nil
+}
+
+// remembered takes over what is known of the base of r before r loses it.
+func (q *Queue) remembered(tx *journal.Tx, r *Row) error {
+	if !r.Unlearnt {
+		return nil
+	}
+	a, err := tx.Attrs(r.Base.Key)
+	if err == nil && a != nil && a.Ref.Same(r.Base) {
+		learnt(r, object.Info{Ref: a.Ref, LastModified: a.LastModified, Meta: a.Meta, Headers: a.Headers})
+	}
+	r.Unlearnt = false
+	return err
 }
 
 // free frees a row that waits for itself: its hole is filled if it is small,

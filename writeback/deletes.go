@@ -19,7 +19,7 @@ import (
 const maxDeletes = 1000
 
 // inCommit is how many rows of a batch go into one commit.
-const inCommit = 250
+const inCommit = 100
 
 // gatherLocked puts key to the Deletes that wait for their batch, and reports
 // whether that is full.

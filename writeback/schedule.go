@@ -63,9 +63,9 @@ func (q *Queue) schedule() {
 // pick starts what may start and returns when to look again; zero: when woken.
 func (q *Queue) pick() (next time.Time) {
 	for q.work.Err() == nil {
-		q.sendDeletes(time.Now()) // also while there is much else
+		soon := q.sendDeletes(time.Now()) // also while there is much else
 		if at, free := q.room(time.Now()); !free {
-			return at
+			return sooner(at, soon)
 		}
 		key, ok := q.pop()
 		if !ok {

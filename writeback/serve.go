@@ -10,12 +10,16 @@ import (
 
 // What fs asks of the journal beside its rows.
 
-// Learn keeps what HEAD said of a version; what only we know of it stays.
-func (q *Queue) Learn(a *journal.Attrs) error {
+// Learn keeps what HEAD said of a version, asked in the state asOf, unless a row
+// has become another since; what only we know of it stays.
+func (q *Queue) Learn(a *journal.Attrs, asOf uint64) error {
 	_, err := q.j.Update(func(tx *journal.Tx) error {
 		old, err := tx.Attrs(a.Key)
 		if err != nil {
 			return err
+		}
+		if old != nil && old.Settled > asOf {
+			return nil
 		}
 		if old != nil && old.Ref.Same(a.Ref) {
 			a.Ctime, a.Atime, a.Settled = old.Ctime, old.Atime, old.Settled

@@ -36,10 +36,9 @@ func (q *Queue) takeUp(ctx context.Context) error {
 		return err
 	}
 	q.c.Reserve(top) // H8
-	for len(fix) > 0 {
-		n := min(len(fix), 500)
-		_, err := q.j.Update(func(tx *journal.Tx) error {
-			for _, r := range fix[:n] {
+	if len(fix) > 0 {
+		_, err := q.j.Batch(func(tx *journal.Tx) error {
+			for _, r := range fix {
 				if err := tx.PutRow(r); err != nil {
 					return err
 				}
@@ -49,7 +48,6 @@ func (q *Queue) takeUp(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		fix = fix[n:]
 	}
 	if err := q.takeUpDoubts(doubts); err != nil {
 		return err
