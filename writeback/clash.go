@@ -220,6 +220,9 @@ func (t *transfer) giveWay(info object.Info) error {
 		if cur == nil || cur.Seq != t.row.Seq {
 			return errSuperseded
 		}
+		if cur.Content != 0 {
+			c.dropped = append(c.dropped, cur.Content)
+		}
 		return t.giveWayIn(c, cur, info)
 	})
 	if err == nil {
@@ -241,6 +244,10 @@ func (t *transfer) giveWayIn(c *Change, cur *Row, info object.Info) error {
 		addDoubt(d, cur)
 		d.Since = later(d.Since, time.Unix(0, cur.Note.Lost))
 		if err := tx.PutDoubt(key, d); err != nil {
+			return err
+		}
+	} else if cur.Note != nil && cur.Note.Answered { // they came after what was in doubt
+		if err := tx.DropDoubt(key); err != nil {
 			return err
 		}
 	}

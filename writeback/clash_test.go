@@ -10,10 +10,10 @@ import (
 	"github.com/ossmount/ossmount/journal"
 )
 
-func freeRooms(t *testing.T) (*rooms, *memStore) {
+func freeRooms(t *testing.T, with ...func(o *Options)) (*rooms, *memStore) {
 	m := newMemStore()
 	m.free = true
-	return openRooms(t, 0, m), m
+	return openRooms(t, 0, m, with...), m
 }
 
 func (m *memStore) foreign(key, text string, meta object.Meta) object.Ref {
@@ -158,5 +158,82 @@ func TestLateHeadMakesNoConflict(t *testing.T) {
 	drained(t, r.q)
 	if got := m.text("f"); got != "(absent)" {
 		t.Errorf("f was deleted, OSS holds %q; %d conflicts", got, r.q.Stats().Conflicts)
+	}
+}
+
+// What we publish while an older request of the key is in doubt is looked at
+// once more when that must have landed. If somebody else has replaced it by
+// then, the bytes here are not those of their version, also where they have kept
+// our tag. covers H24
+func TestReplacedByOthersWhileInDoubt(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		gone bool // ours is a Delete
+		kept bool // theirs carries our tag
+	}{
+		{name: "a file"},
+		{name: "a file, and they have kept its metadata", kept: true},
+		{name: "a Delete", gone: true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r, m := freeRooms(t, func(o *Options) { o.Doubt, o.Delay = time.Second, time.Nanosecond })
+			before := m.foreign("f", "before", nil)
+			if _, err := r.j.Update(func(tx *journal.Tx) error {
+				return tx.PutDoubt("f", &journal.Doubt{Tags: []string{"an older request"}, Since: time.Now()})
+			}); err != nil {
+				t.Fatal(err)
+			}
+			if c.gone {
+				if _, err := r.q.Change(func(x *Change) error { return x.Delete("f", before, true) }); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				r.put(t, "f", "ours")
+			}
+			answered(t, r.q, "f")
+			var meta object.Meta
+			if c.kept {
+				m.mu.Lock()
+				meta = m.objects["f"].meta
+				m.mu.Unlock()
+			}
+			theirs := m.foreign("f", "theirs, which is longer", meta)
+			drained(t, r.q)
+			if row, err := r.q.Row("f"); err != nil || row != nil {
+				t.Errorf("the row is still there: %+v, %v", row, err)
+			}
+			if n, err := r.q.CleanCopy(theirs); err != nil || n != 0 {
+				t.Errorf("content %d counts as a copy of theirs, %v", n, err)
+			}
+			var known *journal.Attrs
+			if err := r.j.View(func(tx *journal.Tx) (err error) { known, err = tx.Attrs("f"); return err }); err != nil {
+				t.Fatal(err)
+			}
+			if known != nil && (!known.Ref.Same(theirs) || known.Settled != 0) {
+				t.Errorf("their version is remembered as %+v", known)
+			}
+			if got := m.text("f"); got != "theirs, which is longer" {
+				t.Errorf("OSS holds %q", got)
+			}
+		})
+	}
+}
+
+// answered returns when OSS has answered the request of key's row, which waits
+// for the end of a doubt.
+func answered(t *testing.T, q *Queue, key string) {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	for {
+		if row, err := q.Row(key); err != nil {
+			t.Fatal(err)
+		} else if row != nil && row.Note != nil && row.Note.Answered {
+			return
+		}
+		select {
+		case <-deadline:
+			t.Fatalf("%q was not published in time", key)
+		case <-time.After(time.Millisecond):
+		}
 	}
 }

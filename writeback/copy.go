@@ -69,8 +69,9 @@ func (t *transfer) fillRefused(err error) error {
 	return err
 }
 
-// alreadyThere settles the row if the object carries its tag (R7), and, where
-// there are local bytes, has their size and CRC64.
+// alreadyThere settles the row if the object carries its tag (R7), and has the
+// size and CRC64 of the local bytes or of the base: others may keep the tag on
+// what they rewrite.
 func (t *transfer) alreadyThere() (done bool, err error) {
 	info, err := t.q.remote.Head(t.q.work, t.row.Key)
 	if object.IsAbsent(err) {
@@ -78,6 +79,9 @@ func (t *transfer) alreadyThere() (done bool, err error) {
 	}
 	if err != nil || info.Meta[object.TagMeta] != t.row.Note.Tag || info.Size != t.row.Size {
 		return false, err
+	}
+	if base := t.row.Base; base.HasCRC && info.HasCRC && base.CRC64 != info.CRC64 {
+		return false, nil
 	}
 	if t.row.Content != 0 {
 		src, close, err := t.source()

@@ -125,16 +125,18 @@ func (t *transfer) confirm() error {
 		holds = info.Meta[object.TagMeta]
 	}
 	overtaken := false // the doubtful request has landed over ours
+	theirs := false    // somebody else has replaced what we published
 	switch {
-	case t.row.Kind == journal.Delete:
-		overtaken = !absent && d != nil && contains(d.Tags, holds)
 	case absent:
-		overtaken = true
-	case holds != note.Tag:
+		overtaken = t.row.Kind == journal.Put
+	case t.row.Kind == journal.Put && holds == note.Tag && isVersion(info.Ref, note.Published):
+	default:
 		overtaken = d != nil && contains(d.Tags, holds)
-		if !overtaken {
-			q.log.Warn("somebody else has replaced the object that we published", "key", t.row.Key)
-		}
+		theirs = !overtaken
+	}
+	if theirs {
+		q.log.Warn("somebody else has replaced the object that we published", "key", t.row.Key)
+		return t.giveWay(info)
 	}
 	_, err = q.j.Update(func(tx *journal.Tx) error {
 		cur, err := tx.Row(t.row.Key)
@@ -160,11 +162,14 @@ func (t *transfer) confirm() error {
 	if overtaken {
 		return errAgainNow
 	}
-	ref := info.Ref
-	if t.row.Kind == journal.Delete {
-		ref = object.Ref{}
-	}
-	return t.settle(ref, time.Now())
+	return t.settle(info.Ref, time.Now())
+}
+
+// isVersion reports that OSS holds now, under our tag, what a request of ours
+// made: others may keep the tag on what they rewrite, and ours may have landed
+// twice. Where OSS tells no checksum, the tag must do.
+func isVersion(now, made object.Ref) bool {
+	return now.Same(made) || sameBytes(now, made) || !now.HasCRC || !made.HasCRC
 }
 
 func contains(tags []string, tag string) bool {

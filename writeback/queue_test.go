@@ -51,7 +51,7 @@ func (s silent) Put(_ context.Context, key string, _ io.Reader, _ int64, _ objec
 	return object.Ref{}, s.refuse("PutObject", key)
 }
 
-func openRooms(t *testing.T, bad uint64, remote Remote) *rooms {
+func openRooms(t *testing.T, bad uint64, remote Remote, with ...func(o *Options)) *rooms {
 	t.Helper()
 	dir := t.TempDir()
 	r := &rooms{}
@@ -66,7 +66,11 @@ func openRooms(t *testing.T, bad uint64, remote Remote) *rooms {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.q, err = Open(t.Context(), Options{Remote: remote, Journal: r.j, Cache: r.c, CombineCRC: combine, Delay: time.Hour}); err != nil {
+	o := Options{Remote: remote, Journal: r.j, Cache: r.c, CombineCRC: combine, Delay: time.Hour}
+	for _, f := range with {
+		f(&o)
+	}
+	if r.q, err = Open(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
