@@ -66,7 +66,24 @@ func (e *env) files(dir string, n int) (count int) {
 	if err != nil && !os.IsNotExist(err) {
 		e.Fatalf("walk %s: %v", dir, err)
 	}
+	if count > 0 {
+		e.tellMissing(dir, want)
+	}
 	return count
+}
+
+// tellMissing says of some names that a walk has not shown what there is to
+// know: os.ReadDir leaves out what Lstat does not find.
+func (e *env) tellMissing(dir string, names map[string]bool) {
+	told := 0
+	for rel := range names {
+		if told++; told > 5 {
+			return
+		}
+		_, err := os.Lstat(filepath.Join(dir, rel))
+		keys, kerr := e.server.Keys(filepath.Base(dir) + "/" + rel)
+		e.Logf("the walk has not shown %q; now Lstat says %v; the bucket has %q, %v", rel, err, keys, kerr)
+	}
 }
 
 // drawn is a source of random numbers whose seed is printed, and can be given.
