@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ossmount/ossmount/internal/extent"
 	"github.com/ossmount/ossmount/internal/object"
 )
 
@@ -32,7 +33,10 @@ type Witness struct {
 	Attr     object.Attr `json:"a,omitzero"`
 	Expected object.Ref  `json:"e,omitzero"`
 	Known    bool        `json:"ek,omitempty"`
-	Ref      object.Ref  `json:"r,omitzero"` // of a clean one
+	Ref      object.Ref  `json:"r,omitzero"`   // of a clean one
+	Base     object.Ref  `json:"b,omitzero"`   // of one made from a version on OSS, with
+	Dirty    extent.Set  `json:"w,omitempty"`  // what of it may differ, and
+	Whole    bool        `json:"wh,omitempty"` // whether the rest is here too (journal.Row)
 	State    State       `json:"st"`
 
 	// Beside, in the attribute: the witness was too long for it and stands in

@@ -293,7 +293,7 @@ func (f *FS) goneLocked(c *node, e *entry) {
 
 // inContent puts the text of a row into a content.
 func (f *FS) inContent(key string, r *writeback.Row) error {
-	y, err := f.create(key, r.Attr)
+	y, err := f.create(key, r.Attr, object.Ref{})
 	if err != nil {
 		return err
 	}

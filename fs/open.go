@@ -11,6 +11,7 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 
 	"github.com/ossmount/ossmount/internal/object"
+	"github.com/ossmount/ossmount/journal"
 	"github.com/ossmount/ossmount/writeback"
 )
 
@@ -53,14 +54,15 @@ func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out 
 	e := &entry{key: dir + name, attr: object.Attr{Mode: mode&^object.TypeMask | object.TypeFile}}
 	n.born(ctx, &e.attr)
 	n.names.Store(e.attr.Mtime)
-	content, err := n.fs.create(e.key, e.attr)
+	content, err := n.fs.create(e.key, e.attr, object.Ref{})
 	if err != nil {
 		return nil, nil, 0, n.fs.errno("create", err)
 	}
 	inode := n.child(ctx, name, e, out)
 	c := inode.Operations().(*node)
-	x := &file{n: c, fs: n.fs, content: content, attr: e.attr, known: known,
+	x := &file{n: c, fs: n.fs, content: content, attr: e.attr, known: known, isNew: true,
 		handles: 1, writers: 1} // also where the handle only reads: its close makes the name
+	x.followLocked()
 	n.fs.q.OpenForWrite(content.Number())
 	c.setFile(x)
 	return inode, &handle{x: x, writes: true}, 0, 0
@@ -180,8 +182,9 @@ func (n *node) install(x *file) bool {
 // prepare finds the bytes of a file that is not open. A content that has just
 // been dropped means that the row has moved on meanwhile.
 func (n *node) prepare(ctx context.Context, write, trunc bool) (x *file, err error) {
-	for range 3 {
-		if x, err = n.tryPrepare(ctx, write, trunc); !errors.Is(err, os.ErrNotExist) {
+	for range 10 {
+		x, err = n.tryPrepare(ctx, write, trunc)
+		if !errors.Is(err, os.ErrNotExist) && !errors.Is(err, errMoved) {
 			break
 		}
 	}
@@ -205,7 +208,7 @@ func (n *node) tryPrepare(ctx context.Context, write, trunc bool) (*file, error)
 		x.writers = 1
 	}
 	if trunc {
-		y, err := n.fs.create(e.key, e.attr)
+		y, err := n.fs.create(e.key, e.attr, object.Ref{})
 		if err != nil {
 			return nil, err
 		}
@@ -216,10 +219,41 @@ func (n *node) tryPrepare(ctx context.Context, write, trunc bool) (*file, error)
 	} else if err := x.find(ctx, e); err != nil {
 		return nil, err
 	}
+	if x.content != nil {
+		seq := x.seq
+		x.followLocked()
+		x.seq = seq
+		if x.base != nil {
+			x.base.follows(x.follow)
+		}
+		if err := x.isCurrent(); err != nil {
+			x.letGo()
+			return nil, err
+		}
+	}
 	if write && x.content != nil {
 		n.fs.q.OpenForWrite(x.content.Number())
 	}
 	return x, nil
+}
+
+// errMoved says that the row that told of the bytes has been carried since.
+var errMoved = errors.New("the row has settled meanwhile")
+
+// isCurrent makes sure that the row by which the bytes were found was still there
+// when their being published began to be followed.
+func (x *file) isCurrent() error {
+	if x.seq == 0 {
+		return nil
+	}
+	return x.fs.q.View(func(tx *journal.Tx) error {
+		name, _, _ := tx.Named(x.content.Number())
+		r, err := tx.Row(name)
+		if err == nil && (r == nil || r.Seq != x.seq) {
+			return errMoved
+		}
+		return err
+	})
 }
 
 // find sets where the file's bytes are.
@@ -229,8 +263,7 @@ func (x *file) find(ctx context.Context, e *entry) (err error) {
 		x.rowIsOpen = e.row.Open
 		switch {
 		case e.row.Content != 0:
-			x.content, err = x.fs.c.Open(e.row.Content)
-			return err
+			return x.fromRow(e.row)
 		case e.row.Base.IsZero():
 			return x.fromText(e.row)
 		}
@@ -242,17 +275,34 @@ func (x *file) find(ctx context.Context, e *entry) (err error) {
 	}
 	if n != 0 {
 		if x.content, err = x.fs.c.Open(n); err == nil {
+			x.origin = ref
 			return nil
 		}
 	}
-	x.remote, err = x.fs.sparse(ref, e.size)
+	x.base, err = x.fs.sparse(ref, e.size)
+	return err
+}
+
+// fromRow finds the bytes of a row that has a content.
+func (x *file) fromRow(r *writeback.Row) (err error) {
+	if x.content, err = x.fs.c.Open(r.Content); err != nil {
+		return err
+	}
+	x.seq, x.origin, x.dirty = r.Seq, r.Base, r.Dirty
+	if !r.HasHoles() {
+		return nil
+	}
+	x.local = r.Dirty
+	if x.base, err = x.fs.newSparse(r.Base, r.Base.Size, r.Content, nil); err != nil {
+		x.content.Close()
+	}
 	return err
 }
 
 // fromText gives an empty special or regular file, whose bytes stand in its
 // row, a content.
 func (x *file) fromText(r *writeback.Row) error {
-	y, err := x.fs.create(r.Key, r.Attr)
+	y, err := x.fs.create(r.Key, r.Attr, object.Ref{})
 	if err != nil {
 		return err
 	}
@@ -353,9 +403,10 @@ func (x *file) less(write bool) bool {
 func (x *file) end(write bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.remote != nil {
-		x.remote.release()
-		x.remote = nil
+	x.follow.Done()
+	if x.base != nil {
+		x.base.release()
+		x.base = nil
 	}
 	if x.content == nil {
 		return
@@ -382,7 +433,7 @@ func (h *handle) Lseek(_ context.Context, off uint64, whence uint32) (uint64, sy
 	if int64(off) >= x.size {
 		return 0, syscall.ENXIO
 	}
-	if x.content == nil {
+	if x.base != nil {
 		if whence == seekHole {
 			return uint64(x.size), 0
 		}

@@ -19,7 +19,6 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/ossmount/ossmount/cache"
-	"github.com/ossmount/ossmount/internal/crc64"
 	"github.com/ossmount/ossmount/internal/object"
 	"github.com/ossmount/ossmount/internal/ossemu"
 	"github.com/ossmount/ossmount/internal/remote"
@@ -81,7 +80,7 @@ func newTestbed(t tb, dir string) *testbed {
 	j, err := journal.Open(ctx, filepath.Join(dir, "journal"), journal.Options{Contents: c})
 	must(err)
 	b := &testbed{oss: &counted{Client: client}, srv: srv}
-	q, err := writeback.Open(ctx, writeback.Options{Remote: client, Journal: j, Cache: c, CombineCRC: crc64.Combine, Delay: time.Hour})
+	q, err := writeback.Open(ctx, writeback.Options{Remote: client, Journal: j, Cache: c, Delay: time.Hour})
 	must(err)
 	b.fs = New(ctx, Options{Remote: b.oss, Queue: q, Cache: c, MetaTTL: time.Nanosecond, Stall: 5 * time.Second})
 	b.tidy = func() {

@@ -108,7 +108,7 @@ func (m *move) replaced() (object.Ref, bool) {
 func (m *move) file() error {
 	child, target := m.from.childNode(m.name), m.to.childNode(m.newName)
 	clean := m.src.clean()
-	moved := func() {}
+	moved := func(uint64) {}
 	if child != nil {
 		if x := child.openFile(); x != nil {
 			x.mu.Lock()
@@ -116,7 +116,7 @@ func (m *move) file() error {
 			x.attr.Ctime = now()
 			if row := x.unnamedLocked(); row != nil {
 				clean = row // a rename of a file without a row writes one
-				moved = x.movedLocked
+				moved = func(seq uint64) { x.committedLocked(seq, true) }
 			}
 		}
 	}
@@ -124,7 +124,7 @@ func (m *move) file() error {
 	f.tree.Lock()
 	defer f.tree.Unlock()
 	expected, known := m.replaced()
-	_, err := f.q.Change(func(c *writeback.Change) error {
+	seq, err := f.q.Change(func(c *writeback.Change) error {
 		if err := m.keepLast(c); err != nil {
 			return err
 		}
@@ -137,7 +137,7 @@ func (m *move) file() error {
 		return err
 	}
 	m.movedLocked(child, target)
-	moved()
+	moved(seq)
 	if child != nil {
 		f.unfresh(child)
 	}

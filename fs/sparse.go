@@ -47,10 +47,12 @@ type sparse struct {
 	ref     object.Ref // the version; its successor when we have replaced it by the same bytes
 	content *cache.Content
 	blocks  []blockState
-	left    int           // blocks that are not present
-	err     error         // the version is gone for good
-	failed  error         // the last fetch failed; the next one clears it
-	changed chan struct{} // closed and replaced at each progress or failure
+	left    int               // blocks that are not present
+	of      uint64            // the content whose holes are read here; 0: none's, and others may share it
+	follow  *writeback.Follow // of that content
+	err     error             // the version is gone for good
+	failed  error             // the last fetch failed; the next one clears it
+	changed chan struct{}     // closed and replaced at each progress or failure
 	refs    int
 	hold    *writeback.Hold
 	taken   bool
@@ -74,6 +76,22 @@ func (f *FS) sparse(ref object.Ref, size int64) (*sparse, error) {
 	if s := f.reuse(ref); s != nil {
 		return s, nil
 	}
+	s, err := f.newSparse(ref, size, 0, nil)
+	if err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.reads.byRef == nil {
+		f.reads.byRef = map[object.Ref]*sparse{}
+	}
+	if f.reads.byRef[ref] == nil {
+		f.reads.byRef[ref] = s
+	}
+	return s, nil
+}
+
+func (f *FS) newSparse(ref object.Ref, size int64, of uint64, follow *writeback.Follow) (*sparse, error) {
 	content, err := f.c.Create()
 	if err != nil {
 		return nil, err
@@ -85,20 +103,50 @@ func (f *FS) sparse(ref object.Ref, size int64) (*sparse, error) {
 	block := max(int64(smallestBlock), (size+mostBlocks-1)/mostBlocks)
 	n := int((size + block - 1) / block)
 	s := &sparse{fs: f, ref: ref, size: size, block: block, content: content, blocks: make([]blockState, n), left: n,
-		changed: make(chan struct{}), refs: 1, window: firstWindow}
-	s.hold = f.q.Hold(ref, func() { s.fillSoon() })
+		changed: make(chan struct{}), refs: 1, window: firstWindow, of: of, follow: follow}
+	s.hold = f.q.Hold(ref, of, func() { s.fillSoon() })
 	if n == 0 {
 		s.hold.Release()
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.reads.byRef == nil {
-		f.reads.byRef = map[object.Ref]*sparse{}
-	}
-	if f.reads.byRef[ref] == nil {
-		f.reads.byRef[ref] = s
-	}
 	return s, nil
+}
+
+// own returns the bytes of s for the holes of content of, which nobody else
+// shares: what the content is published as takes their place. It ends this use
+// of s, which is the one that is returned if it was the only one.
+func (s *sparse) own(of uint64, follow *writeback.Follow) (*sparse, error) {
+	if s.isOnly(of, follow) {
+		return s, nil
+	}
+	mine, err := s.fs.newSparse(s.version(), s.size, of, follow)
+	if err == nil {
+		s.release()
+	}
+	return mine, err
+}
+
+func (s *sparse) isOnly(of uint64, follow *writeback.Follow) bool {
+	s.fs.mu.Lock()
+	defer s.fs.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.refs != 1 || s.taken || s.err != nil {
+		return false
+	}
+	if s.fs.reads.byRef[s.ref] == s {
+		delete(s.fs.reads.byRef, s.ref)
+	}
+	s.of, s.follow = of, follow
+	s.holdLocked()
+	return true
+}
+
+// holdLocked keeps the version in place for what is missing of it.
+func (s *sparse) holdLocked() {
+	s.hold.Release()
+	if s.left > 0 {
+		s.hold = s.fs.q.Hold(s.ref, s.of, func() { s.fillSoon() })
+	}
 }
 
 func (f *FS) reuse(ref object.Ref) *sparse {
@@ -125,7 +173,7 @@ func (s *sparse) again() bool {
 	}
 	s.refs++
 	if s.refs == 1 && s.left > 0 {
-		s.hold = s.fs.q.Hold(s.ref, func() { s.fillSoon() })
+		s.hold = s.fs.q.Hold(s.ref, s.of, func() { s.fillSoon() })
 	}
 	return true
 }
@@ -154,8 +202,10 @@ func (s *sparse) less() (last bool) {
 func (f *FS) retire(s *sparse) (gone []*sparse) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if s.isDone() || f.reads.byRef[s.firstRef()] != s {
-		delete(f.reads.byRef, s.firstRef())
+	if kept := f.reads.byRef[s.firstRef()] == s; !kept || s.isDone() {
+		if kept {
+			delete(f.reads.byRef, s.firstRef())
+		}
 		return []*sparse{s}
 	}
 	f.reads.idle = append(f.reads.idle, s)
@@ -210,6 +260,25 @@ func (s *sparse) whole() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.left == 0
+}
+
+// present reads what lies at off if all of it is here.
+func (s *sparse) present(p []byte, off int64) (ok bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.taken {
+		return false, nil
+	}
+	if off+int64(len(p)) > s.size {
+		return false, fmt.Errorf("read %q: byte %d of %d: %w", s.ref.Key, off+int64(len(p)), s.size, syscall.EIO)
+	}
+	for i := off / s.block; i <= (off+int64(len(p))-1)/s.block; i++ {
+		if s.blocks[i] != present {
+			return false, nil
+		}
+	}
+	_, err = s.content.ReadAt(p, off)
+	return true, err
 }
 
 // take hands the bytes over to a file that changes them: this very content if
@@ -303,7 +372,7 @@ func (s *sparse) missing(off, n, window int64, look bool) (ready bool, left int,
 		return false, 0, nil, s.failed
 	}
 	s.failed = nil
-	end := min((off+max(n, window)-1)/s.block, int64(len(s.blocks))-1)
+	end := min(off+max(n, window)-1, s.size-1) / s.block
 	for i := first; i <= end; i++ {
 		if s.blocks[i] != missing {
 			continue
@@ -329,7 +398,7 @@ func (s *sparse) fetch(first, end int64) {
 		ref := s.version()
 		err := s.fetchOnce(ctx, ref, &at, end)
 		if k := object.KindOf(err); err != nil && (k == object.Conflict || k == object.Absent) {
-			next, ok := s.fs.q.Successor(ctx, ref)
+			next, ok := s.successor(ctx, ref)
 			if !ok {
 				return struct{}{}, &object.Error{Op: "GetObject", Key: ref.Key, Kind: object.Conflict, Fate: object.Answered,
 					Err: errors.New("somebody else has replaced or removed the version that is open")}
@@ -342,11 +411,38 @@ func (s *sparse) fetch(first, end int64) {
 	s.fetched(at, end, err)
 }
 
+// successor returns the version that has the bytes of ref now, as far as they are
+// read here.
+func (s *sparse) successor(ctx context.Context, ref object.Ref) (next object.Ref, ok bool) {
+	if next, _, ok = s.following().Published(); ok && !next.Same(ref) {
+		return next, true
+	}
+	next, ok = s.fs.q.Successor(ctx, ref)
+	return next, ok && !next.Same(ref)
+}
+
+// follows has f tell, in place of another that is about to end.
+func (s *sparse) follows(f *writeback.Follow) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.follow = f
+}
+
+func (s *sparse) following() *writeback.Follow {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.follow
+}
+
 func (s *sparse) succeed(next object.Ref) {
 	s.fs.mu.Lock()
 	defer s.fs.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.refs > 0 && s.of != 0 {
+		defer s.holdLocked()
+		s.size = min(s.size, next.Size) // no hole lies beyond
+	}
 	if s.fs.reads.byRef[s.ref] == s {
 		delete(s.fs.reads.byRef, s.ref)
 		s.fs.reads.byRef[next] = s
@@ -442,8 +538,9 @@ func (f *FS) small(ctx context.Context, e *entry) ([]byte, error) {
 }
 
 func (x *file) letGo() {
-	if x.remote != nil {
-		x.remote.release()
+	x.follow.Done()
+	if x.base != nil {
+		x.base.release()
 	}
 	if x.content != nil {
 		x.content.Close()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/ossmount/ossmount/internal/extent"
 	"github.com/ossmount/ossmount/internal/object"
 )
 
@@ -31,11 +32,17 @@ type Row struct {
 	Kind Kind   `json:"k"`
 
 	// The bytes of a Put are one of: a content (Content), one hole over a
-	// version that OSS holds (Base), or what stands in the row itself (Text;
-	// empty for directories and special files).
+	// version that OSS holds (Base), a content made from such a version (both),
+	// or what stands in the row itself (Text; empty for directories and special
+	// files).
 	Content uint64     `json:"c,omitempty"`
 	Base    object.Ref `json:"b,omitzero"`
 	Text    string     `json:"x,omitempty"`
+	// Dirty, of a content with a base: the bytes that may differ from those of
+	// the base at the same place, and are here. All others lie within the base;
+	// the content has them too if Whole is set, else holes are there.
+	Dirty extent.Set `json:"w,omitempty"`
+	Whole bool       `json:"wh,omitempty"`
 	// Tags under which these very bytes may have replaced Base (R7).
 	Tags []string `json:"bt,omitempty"`
 
@@ -100,6 +107,38 @@ type Note struct {
 	Attr *object.Attr `json:"at,omitempty"`
 }
 
+// IsHole reports that no byte of the row is here.
+func (r *Row) IsHole() bool { return r.Content == 0 && !r.Base.IsZero() }
+
+// HasHoles reports that some bytes of the row are those of its base, and not
+// here.
+func (r *Row) HasHoles() bool { return !r.Base.IsZero() && !r.Whole }
+
+// Here is what of the bytes is in the content.
+func (r *Row) Here() extent.Set {
+	switch {
+	case r.IsHole():
+		return nil
+	case r.HasHoles():
+		return r.Dirty
+	}
+	return extent.Of(0, r.Size)
+}
+
+// Changed is what of the bytes may differ from the base; all without one.
+func (r *Row) Changed() extent.Set {
+	switch {
+	case r.Base.IsZero():
+		return extent.Of(0, r.Size)
+	case r.IsHole():
+		return nil
+	}
+	return r.Dirty
+}
+
+// Rootless makes r a row without a base: all its bytes are here.
+func (r *Row) Rootless() { r.Base, r.Tags, r.Dirty, r.Whole = object.Ref{}, nil, nil, false }
+
 // Waiting reports whether the engine may ever carry the row by itself.
 func (r *Row) Waiting() bool { return r.Parked == "" && !r.Interrupted }
 
@@ -108,9 +147,9 @@ type Upload struct {
 	Num      uint64      `json:"n"`           // names its parts here: the state that it was first written in
 	ID       string      `json:"i,omitempty"` // empty: asked for, answer not noted
 	Content  uint64      `json:"c,omitempty"`
-	Base     object.Ref  `json:"b,omitzero"` // of a copy in parts
+	Base     object.Ref  `json:"b,omitzero"` // of the parts that are copied
 	Size     int64       `json:"z"`
-	PartSize int64       `json:"p"`
+	PartSize int64       `json:"p"`          // of parts with a body, as planned
 	Attr     object.Attr `json:"a,omitzero"` // as the upload began with (H21)
 	Tag      string      `json:"t"`
 	Asked    int64       `json:"w"`           // Unix nanoseconds
@@ -122,6 +161,7 @@ type Part struct {
 	Number int    `json:"n"`
 	Off    int64  `json:"o"`
 	Size   int64  `json:"z"`
+	Copied bool   `json:"cp,omitempty"` // from the upload's Base, at the same place
 	ETag   string `json:"e"`
 	CRC64  uint64 `json:"c"`
 	HasCRC bool   `json:"hc,omitempty"`

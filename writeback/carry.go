@@ -3,9 +3,6 @@ package writeback
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,6 +33,8 @@ type transfer struct {
 	chosen uint64 // the state that it was chosen on (R6)
 	circle bool   // it waits for itself: free it instead of carrying it (R5)
 
+	kept object.Headers // what the object keeps that no HEAD tells (keep.go); nil: not asked yet
+
 	superseded atomic.Bool // a hint to look at the row again
 
 	reading sync.RWMutex // held for reading while a body reads
@@ -64,25 +63,6 @@ func (t *transfer) isStopped() bool {
 	return t.stopped
 }
 
-// body reads n bytes of src from off for as long as t is not stopped.
-func (t *transfer) body(src io.ReaderAt, off, n int64) io.Reader {
-	return &body{t: t, r: io.NewSectionReader(src, off, n)}
-}
-
-type body struct {
-	t *transfer
-	r io.Reader
-}
-
-func (b *body) Read(p []byte) (int, error) {
-	b.t.reading.RLock()
-	defer b.t.reading.RUnlock()
-	if b.t.stopped {
-		return 0, errStopped
-	}
-	return b.r.Read(p)
-}
-
 // carry brings OSS to what the row says, and settles it.
 func (t *transfer) carry() error {
 	row := t.row
@@ -93,7 +73,7 @@ func (t *transfer) carry() error {
 		return t.free()
 	case row.Kind == journal.Delete:
 		return t.delete()
-	case !row.Base.IsZero():
+	case row.IsHole():
 		return t.copy()
 	case row.Content != 0 && row.Size > t.q.o.Threshold:
 		return t.multipart()
@@ -113,12 +93,15 @@ func (t *transfer) tag() string {
 
 // single is one PutObject.
 func (t *transfer) single() error {
-	src, done, err := t.source()
+	src, err := t.source()
 	if err != nil {
 		return err
 	}
-	defer done()
+	defer src.close()
 	if err := t.look(); err != nil {
+		return err
+	}
+	if err := t.keep(); err != nil {
 		return err
 	}
 	err = t.publish(t.tag(), func(ctx context.Context, tag string) (object.Ref, error) {
@@ -126,37 +109,18 @@ func (t *transfer) single() error {
 			return object.Ref{}, errStopped
 		}
 		defer t.q.requests.Release(1)
-		ref, err := t.q.remote.Put(ctx, t.row.Key, t.body(src, 0, t.row.Size), t.row.Size, t.newOptions(tag))
+		body := src.body(0, t.row.Size)
+		defer body.Close()
+		ref, err := t.q.remote.Put(ctx, t.row.Key, body, t.row.Size, t.newOptions(tag))
 		if err == nil {
 			t.q.sent(t.row.Size)
 		}
-		return ref, err
+		return ref, src.why(err)
 	})
-	return t.taken(err)
-}
-
-// source opens the bytes of the row and makes sure that they are all there.
-func (t *transfer) source() (src io.ReaderAt, done func(), err error) {
-	row := t.row
-	if row.Content == 0 {
-		return strings.NewReader(row.Text), func() {}, nil
+	if isTaken(err) {
+		return t.taken(err)
 	}
-	x, err := t.q.c.Open(row.Content)
-	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", errLocal, err)
-	}
-	sign, err := x.Sign()
-	if err == nil && sign.Size < row.Size {
-		err = fmt.Errorf("%w: content %d has %d bytes of %d", errLocal, row.Content, sign.Size, row.Size)
-	}
-	if err != nil {
-		x.Close()
-		if t.isStopped() || t.changed() {
-			err = errSuperseded // it was truncated by its owner, whose row follows
-		}
-		return nil, nil, err
-	}
-	return x, func() { x.Close() }, nil
+	return t.baseLost(err)
 }
 
 // changed reports that the row is not the newest of its key any more, or that
@@ -176,7 +140,7 @@ func (t *transfer) options(tag string) object.PutOptions {
 		t.row.Attr.AddTo(m)
 	}
 	m[object.TagMeta] = tag
-	return object.PutOptions{Meta: m, Headers: t.row.Headers}
+	return object.PutOptions{Meta: m, Headers: t.headers()}
 }
 
 // publish notes in the row what is about to be published (R7), waits until the
@@ -356,7 +320,7 @@ func (q *Queue) hasSettled(t *transfer, ref object.Ref, seq uint64, s settled) {
 		q.unneeded = append(q.unneeded, unneeded{n, seq})
 	}
 	switch base := t.row.Base; {
-	case base.IsZero():
+	case base.IsZero() || t.row.Content != 0:
 	case base.Key == t.row.Key:
 		q.succeedLocked(base, ref)
 	default: // its copy has just shown that OSS holds it
@@ -395,10 +359,30 @@ func (t *transfer) settleOld(tx *journal.Tx, cur *Row, ref object.Ref) error {
 			return err
 		}
 	}
+	if err := t.moveOn(tx, ref); err != nil {
+		return err
+	}
 	if u, err := tx.Upload(key); err != nil || u == nil || t.row.Note == nil || u.Tag != t.row.Note.Tag {
 		return err
 	}
 	return tx.DropUpload(key) // it was completed
+}
+
+// moveOn tells whoever goes on with the content of the row that the bytes which
+// the row had are those of the version ref now: an open file, and a newer row.
+func (t *transfer) moveOn(tx *journal.Tx, ref object.Ref) error {
+	n := t.row.Content
+	if n == 0 || ref.IsZero() {
+		return nil
+	}
+	tx.BeforeCommit(func() error { t.q.published(n, ref, t.row.Seq); return nil })
+	key, _, _ := tx.Named(n)
+	r, err := tx.Row(key)
+	if err != nil || r == nil || r.Seq == t.row.Seq || r.Content != n || t.row.Base.IsZero() || !r.Base.Same(t.row.Base) {
+		return err
+	}
+	r.Base = ref // what differs from it differed from the one before
+	return tx.PutRow(r)
 }
 
 // attrs is what is known of the version ref that the row has become.
@@ -457,6 +441,9 @@ func (t *transfer) settleNow(tx *journal.Tx, cur *Row, ref object.Ref, s *settle
 	if err := t.keepClean(tx, cur, ref, s); err != nil {
 		return err
 	}
+	if err := t.moveOn(tx, ref); err != nil {
+		return err
+	}
 	if cur.Note != nil && cur.Note.Lost != 0 && !t.q.o.rules.noR8 {
 		since := time.Unix(0, cur.Note.Lost)
 		if time.Since(since) < t.q.o.Doubt {
@@ -486,8 +473,8 @@ func (t *transfer) settleNow(tx *journal.Tx, cur *Row, ref object.Ref, s *settle
 	if oldAttr != nil {
 		// Attributes are fixed at Initiate (H21): the rest of the row is a
 		// copy of the new version onto itself.
+		cur.Rootless()
 		cur.Base, cur.Content, cur.Text, cur.Note, cur.Open = ref, 0, "", nil, false
-		cur.Tags = nil
 		cur.Expected, cur.Known = ref, true
 		return tx.PutRow(cur)
 	}
@@ -512,9 +499,9 @@ func (t *transfer) keepClean(tx *journal.Tx, cur *Row, ref object.Ref, s *settle
 	}
 	keep := uint64(0)
 	switch {
-	case cur.Content != 0 && !cur.Open:
+	case cur.Content != 0 && !cur.Open && !cur.HasHoles():
 		keep = cur.Content
-	case !cur.Base.IsZero():
+	case cur.IsHole():
 		c, err := tx.Clean(cur.Base.Key)
 		if err != nil {
 			return err

@@ -88,6 +88,9 @@ func (c *Change) Seq() uint64 { return c.tx.Seq() }
 // to hold under the key, if there is no older intent that knows better.
 func (c *Change) Put(r *Row) error {
 	r.Kind = journal.Put
+	if r.Whole && r.Size <= c.q.o.Threshold {
+		r.Rootless() // it is sent whole
+	}
 	if r.Closed == 0 {
 		r.Closed = time.Now().UnixNano()
 	}
@@ -103,7 +106,7 @@ func (c *Change) Put(r *Row) error {
 func (q *Queue) witness(r *Row, st cache.State) error {
 	return q.c.SetWitness(r.Content, cache.Witness{
 		CacheID: q.j.CacheID(), Key: r.Key, Seq: r.Seq, Size: r.Size, Attr: r.Attr,
-		Expected: r.Expected, Known: r.Known, State: st,
+		Expected: r.Expected, Known: r.Known, Base: r.Base, Dirty: r.Dirty, Whole: r.Whole, State: st,
 	})
 }
 
@@ -340,6 +343,10 @@ func (c *Change) set(next *Row) error {
 		next.Expected, next.Known = old.Expected, old.Known
 		if old.Note != nil && old.Note.Answered {
 			next.Expected, next.Known = old.Note.Published, true
+		}
+		if old.Content != 0 && old.Content == next.Content && !old.Base.IsZero() && !next.Base.IsZero() {
+			// Its base may have been replaced by bytes of its own since.
+			next.Base, next.Tags = old.Base, old.Tags
 		}
 		if old.Kind == next.Kind && old.Closed != 0 {
 			next.Closed = min(next.Closed, old.Closed)

@@ -49,7 +49,7 @@ const codeExists = "FileAlreadyExists"
 // look asks what OSS holds under a key that the row is about to replace.
 func (t *transfer) look() error {
 	row := t.row
-	if t.q.o.Alone || row.Expected.IsZero() && !t.q.o.Versioned || strings.HasSuffix(row.Key, "/") || row.Base.Key == row.Key {
+	if t.q.o.Alone || row.Expected.IsZero() && !t.q.o.Versioned || strings.HasSuffix(row.Key, "/") || row.IsHole() && row.Base.Key == row.Key {
 		return nil // a copy onto itself has the condition in the request
 	}
 	info, err := t.q.remote.Head(t.q.work, row.Key)

@@ -31,6 +31,9 @@ func (t *transfer) copy() error {
 	if err := t.look(); err != nil {
 		return err
 	}
+	if err := t.keep(); err != nil {
+		return err
+	}
 	err := t.publish(t.tag(), func(ctx context.Context, tag string) (object.Ref, error) {
 		if err := t.q.requests.Acquire(t.q.work, 1); err != nil {
 			return object.Ref{}, errStopped
@@ -62,7 +65,7 @@ func (t *transfer) fillRefused(err error) error {
 		}
 		return errAgainNow
 	case "InvalidObjectState":
-		if t.q.fillFromClean(t.row) == nil {
+		if t.q.fillHere(t.row) == nil {
 			return errAgainNow
 		}
 	}
@@ -80,21 +83,28 @@ func (t *transfer) alreadyThere() (done bool, err error) {
 	if err != nil || info.Meta[object.TagMeta] != t.row.Note.Tag || info.Size != t.row.Size {
 		return false, err
 	}
-	if base := t.row.Base; base.HasCRC && info.HasCRC && base.CRC64 != info.CRC64 {
-		return false, nil
-	}
-	if t.row.Content != 0 {
-		src, close, err := t.source()
-		if err != nil {
-			return false, err
-		}
-		defer close()
-		same, err := t.sameBytes(src, span{n: info.Size}, journal.Part{CRC64: info.CRC64, HasCRC: info.HasCRC})
-		if err != nil || !same {
-			return false, err
-		}
+	if same, err := t.isMade(info); err != nil || !same {
+		return false, err
 	}
 	return true, t.settle(info.Ref, time.Time{})
+}
+
+// isMade compares the CRC64 of info with what is known of that of the row: that
+// of the local bytes, of the base, or of the parts that were to be joined.
+func (t *transfer) isMade(info object.Info) (same bool, err error) {
+	switch row := t.row; {
+	case row.IsHole():
+		return !row.Base.HasCRC || !info.HasCRC || row.Base.CRC64 == info.CRC64, nil
+	case row.HasHoles():
+		crc, sure, err := t.partsCRC()
+		return err == nil && (!sure || !info.HasCRC || crc == info.CRC64), err
+	}
+	src, err := t.source()
+	if err != nil {
+		return false, err
+	}
+	defer src.close()
+	return src.sameBytes(span{n: info.Size}, journal.Part{CRC64: info.CRC64, HasCRC: info.HasCRC})
 }
 
 // goneBase is in the reason of a row that was parked because the version that
@@ -118,10 +128,10 @@ func (t *transfer) baseLost(err error) error {
 	if !base.Same(t.row.Base) {
 		return errAgainNow
 	}
-	if ferr := t.q.fillFromClean(t.row); ferr == nil {
+	if ferr := t.q.fillHere(t.row); ferr == nil {
 		return errAgainNow
 	}
-	if t.row.Base.Key == t.row.Key {
+	if t.row.IsHole() && t.row.Base.Key == t.row.Key {
 		return t.attrsTaken()
 	}
 	return &object.Error{Op: "CopyObject", Key: t.row.Key, Kind: object.Parked, Fate: object.Answered,
@@ -148,7 +158,7 @@ func (q *Queue) rebase(ctx context.Context, row *Row) (object.Ref, error) {
 		}
 		// The version that the intent began with is back if a request in doubt
 		// that made it has landed once more: its bytes are the same.
-		back := row.Base.Key == row.Key && info.Ref.Same(row.Expected) || sameBytes(info.Ref, row.Base)
+		back := row.Base.Key == row.Key && row.IsHole() && info.Ref.Same(row.Expected) || sameBytes(info.Ref, row.Base)
 		if !back && !contains(row.Tags, info.Meta[object.TagMeta]) {
 			return row.Base, nil
 		}
@@ -165,6 +175,10 @@ func (q *Queue) rebase(ctx context.Context, row *Row) (object.Ref, error) {
 	if err != nil {
 		return object.Ref{}, err
 	}
+	if !row.IsHole() { // the same bytes only where it has none of its own
+		q.published(row.Content, next, 0)
+		return next, nil
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.succeedLocked(row.Base, next)
@@ -177,8 +191,12 @@ func sameBytes(a, b object.Ref) bool {
 	return a.HasCRC && b.HasCRC && a.Size == b.Size && a.CRC64 == b.CRC64
 }
 
-// fillFromClean fills the row's hole from a clean copy of its base.
-func (q *Queue) fillFromClean(row *Row) error {
+// fillHere fills the holes of the row without OSS: it has none, or there is a
+// clean copy of its base.
+func (q *Queue) fillHere(row *Row) error {
+	if row.Content != 0 && !row.HasHoles() {
+		return q.uproot(row)
+	}
 	var clean *journal.Clean
 	err := q.j.View(func(tx *journal.Tx) (err error) {
 		clean, err = tx.Clean(row.Base.Key)
@@ -203,6 +221,20 @@ func (q *Queue) fillFromClean(row *Row) error {
 	return q.filled(row, y)
 }
 
+// uproot takes its base from a row whose bytes are all here.
+func (q *Queue) uproot(row *Row) error {
+	_, err := q.j.Update(func(tx *journal.Tx) error {
+		cur, err := tx.Row(row.Key)
+		if err != nil || cur == nil || cur.Seq != row.Seq {
+			return err
+		}
+		cur.Rootless()
+		return tx.PutRow(cur)
+	})
+	q.unblock(row.Base.Key)
+	return err
+}
+
 // Fill gives the row of key local bytes in place of its hole, and returns its
 // content; 0 if it has no hole (any more). Only a filled content is opened for
 // writing or cloned (R4).
@@ -212,7 +244,7 @@ func (q *Queue) Fill(ctx context.Context, key string) (content uint64, err error
 		if err != nil {
 			return 0, err
 		}
-		if row == nil || row.Base.IsZero() {
+		if row == nil || !row.HasHoles() {
 			if row != nil {
 				content = row.Content
 			}
@@ -225,9 +257,9 @@ func (q *Queue) Fill(ctx context.Context, key string) (content uint64, err error
 	return 0, fmt.Errorf("fill %q: its base keeps changing", key)
 }
 
-// fill downloads the base of row into a new content.
+// fill gives row a new content with all its bytes: those of its base are fetched.
 func (q *Queue) fill(ctx context.Context, row *Row) error {
-	if row.Note != nil && row.Base.Key == row.Key && !q.o.rules.noR4 {
+	if len(row.Tags) > 0 && !q.o.rules.noR4 {
 		// Until the outcome is known no hole of it is read: ask.
 		if base, err := q.rebase(ctx, row); err != nil || !base.Same(row.Base) {
 			return errors.Join(err, errAgainNow)
@@ -240,7 +272,7 @@ func (q *Queue) fill(ctx context.Context, row *Row) error {
 		}
 		row = next
 	}
-	if q.fillFromClean(row) == nil {
+	if q.fillHere(row) == nil {
 		return nil
 	}
 	base := row.Base
@@ -284,25 +316,30 @@ func (q *Queue) download(ctx context.Context, ref object.Ref, y *cache.Content) 
 	return err
 }
 
-// filled makes y the content of row, which keeps its sequence: its bytes are
-// what they were.
+// filled makes y, which holds the base of row, the content of row. The row keeps
+// its sequence: its bytes are what they were.
 func (q *Queue) filled(row *Row, y *cache.Content) error {
-	sign, err := y.Sign()
-	if err != nil {
-		return err
+	err := q.patch(row, y)
+	sign, serr := y.Sign()
+	if err = errors.Join(err, serr); err != nil {
+		return errors.Join(err, q.c.Drop(y.Number()))
 	}
-	took := false
-	_, err = q.j.Update(func(tx *journal.Tx) error {
+	took, size := false, row.Size
+	if row.IsHole() {
+		size = sign.Size
+	}
+	seq, err := q.j.Update(func(tx *journal.Tx) error {
 		cur, err := tx.Row(row.Key)
-		if err != nil || cur == nil || cur.Seq != row.Seq || !cur.Base.Same(row.Base) {
+		if err != nil || cur == nil || cur.Seq != row.Seq || !cur.Base.Same(row.Base) || cur.Content != row.Content ||
+			cur.Content != 0 && cur.Open { // it is being written: what was copied of it may be anything
 			return err
 		}
 		took = true
 		if err := q.remembered(tx, cur); err != nil {
 			return err
 		}
-		cur.Base, cur.Tags = object.Ref{}, nil
-		cur.Content, cur.Size = y.Number(), sign.Size
+		cur.Rootless()
+		cur.Content, cur.Size = y.Number(), size
 		cur.SignSize, cur.SignMtime = sign.Size, sign.Mtime
 		if err := tx.PutRow(cur); err != nil {
 			return err
@@ -315,8 +352,36 @@ func (q *Queue) filled(row *Row, y *cache.Content) error {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if row.Content != 0 {
+		q.unneeded = append(q.unneeded, unneeded{row.Content, seq})
+	}
 	q.unblockLocked(row.Base.Key)
 	q.poke()
+	return nil
+}
+
+// patch writes what the content of row has over y, which holds its base.
+func (q *Queue) patch(row *Row, y *cache.Content) error {
+	if row.Content == 0 {
+		return nil
+	}
+	x, err := q.c.Open(row.Content)
+	if err != nil {
+		return err
+	}
+	defer x.Close()
+	if err := y.Truncate(row.Size); err != nil {
+		return err
+	}
+	for _, r := range row.Dirty {
+		n, err := io.Copy(io.NewOffsetWriter(y, r.Off), io.NewSectionReader(x, r.Off, r.Len()))
+		if err == nil && n < r.Len() {
+			err = fmt.Errorf("%w: content %d ends at %d", errLocal, row.Content, r.Off+n)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -344,7 +409,7 @@ func (t *transfer) free() error {
 	if u, err := q.c.Usage(); err == nil {
 		limit = min(limit, u.Free/4)
 	}
-	if row.Size <= limit || row.Size > q.o.limits.maxCopy {
+	if row.Base.Size <= limit || row.Base.Size > q.o.limits.maxCopy || row.Content != 0 && !row.HasHoles() {
 		err := q.fill(q.work, row)
 		if errors.Is(err, errAgainNow) {
 			return nil
@@ -365,7 +430,7 @@ func (t *transfer) free() error {
 	if err != nil {
 		return t.fillRefused(t.baseLost(err))
 	}
-	ref.Key, ref.Size = hidden, row.Size
+	ref.Key, ref.Size = hidden, row.Base.Size
 	_, err = q.j.Update(func(tx *journal.Tx) error {
 		cur, err := tx.Row(row.Key)
 		if err != nil || cur == nil || cur.Seq != row.Seq || !cur.Base.Same(row.Base) {

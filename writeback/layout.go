@@ -1,7 +1,5 @@
 package writeback
 
-import "fmt"
-
 // Limits of a multipart upload (OSS, "Limits").
 const (
 	MinPartSize = 100 << 10
@@ -34,40 +32,6 @@ func (l *limits) fill() {
 	if l.clone == 0 {
 		l.clone = 64 << 20
 	}
-}
-
-// PartSize returns the size of the parts of an object of size bytes: want, or
-// 8 MiB if that is 0, grown to the next MiB that makes 10,000 parts suffice.
-// An object that no layout holds is an error.
-func PartSize(size, want int64) (int64, error) { return partSize(size, want, MinPartSize) }
-
-func partSize(size, want, least int64) (int64, error) {
-	if size > MaxObjectSize {
-		return 0, fmt.Errorf("an object holds at most %d bytes (48.8 TiB), this file has %d", int64(MaxObjectSize), size)
-	}
-	if want == 0 {
-		want = autoPartSize
-	}
-	want = max(want, least)
-	if need := ceilDiv(size, MaxParts); need > want {
-		want = min(ceilDiv(need, 1<<20)<<20, MaxPartSize)
-	}
-	return want, nil
-}
-
-// span is one part of a layout.
-type span struct {
-	number int // 1..10000
-	off, n int64
-}
-
-// spans cuts size bytes into parts of partSize, the last one shorter.
-func spans(size, partSize int64) []span {
-	out := make([]span, 0, ceilDiv(size, partSize))
-	for off := int64(0); off < size; off += partSize {
-		out = append(out, span{number: len(out) + 1, off: off, n: min(partSize, size-off)})
-	}
-	return out
 }
 
 func ceilDiv(a, b int64) int64 { return (a + b - 1) / b }

@@ -242,7 +242,7 @@ func (m *model) start() {
 	})
 	m.must(err)
 	m.q, err = Open(context.Background(), Options{
-		Remote: m.store, Journal: m.j, Cache: m.c, CombineCRC: combine, PartSize: 4, Threshold: 10,
+		Remote: m.store, Journal: m.j, Cache: m.c, PartSize: 4, Threshold: 10,
 		Concurrency: 8, Doubt: memDoubt, HandleGrace: 1000 * time.Hour, rules: m.off, limits: m.limits,
 	})
 	m.must(err)
@@ -632,7 +632,7 @@ func (m *model) hold(ino *inode) {
 		return
 	}
 	ref, _ := m.look(ino.key)
-	m.readers = append(m.readers, &reader{hold: m.q.Hold(ref, nil), ref: ref, text: []byte(ino.text)})
+	m.readers = append(m.readers, &reader{hold: m.q.Hold(ref, 0, nil), ref: ref, text: []byte(ino.text)})
 }
 
 func (m *model) list() {

@@ -4,15 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/crc64"
 	"io"
+	"maps"
 	"slices"
-	"sort"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ossmount/ossmount/internal/crc64"
 	"github.com/ossmount/ossmount/internal/object"
 	"github.com/ossmount/ossmount/journal"
 )
@@ -24,26 +24,26 @@ const (
 	askedAfter  = 5 * time.Minute
 )
 
-var crcTable = crc64.MakeTable(crc64.ECMA)
-
 // multipart carries a big row: the upload begins or goes on, its missing parts
-// are sent, and it is completed.
+// are sent or copied, and it is completed.
 func (t *transfer) multipart() error {
-	var src io.ReaderAt
-	if t.row.Content != 0 {
-		x, done, err := t.source()
-		if err != nil {
-			return err
-		}
-		defer done()
-		src = x
-	}
-	u, parts, err := t.begin(src)
+	src, err := t.source()
 	if err != nil {
-		return t.restart(err)
+		return err
 	}
-	if parts, err = t.sendParts(u, parts, src); err != nil {
+	defer src.close()
+	if err := t.keep(); err != nil {
+		return err
+	}
+	u, todo, parts, err := t.begin(src)
+	if err != nil {
 		return t.restart(t.baseLost(err))
+	}
+	if parts, err = t.sendParts(u, todo, parts, src); err != nil {
+		return t.restart(t.fillRefused(t.baseLost(err)))
+	}
+	if err := t.checksums(u, parts); err != nil {
+		return t.restart(err)
 	}
 	if err := t.look(); err != nil {
 		return err
@@ -80,8 +80,9 @@ func (t *transfer) restart(err error) error {
 	return errors.Join(err, uerr)
 }
 
-// begin takes up the upload of the row's key, or asks for a new one.
-func (t *transfer) begin(src io.ReaderAt) (*journal.Upload, map[int]journal.Part, error) {
+// begin takes up the upload of the row's key, or asks for a new one, and plans
+// its parts. It returns those that are there already.
+func (t *transfer) begin(src *source) (*journal.Upload, []span, map[int]journal.Part, error) {
 	q, row := t.q, t.row
 	var u *journal.Upload
 	var parts map[int]journal.Part
@@ -93,55 +94,69 @@ func (t *transfer) begin(src io.ReaderAt) (*journal.Upload, map[int]journal.Part
 		return err
 	})
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	switch {
 	case u == nil:
 	case u.ID == "":
 		if err := q.abortUnnamed(row.Key, time.Unix(0, u.Asked), ""); err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
-	case u.Content != row.Content || u.Base != row.Base || row.Size > u.PartSize*MaxParts:
-		// Not of these bytes (it fell behind a crash), or it has grown too big.
+	case u.Content != row.Content || u.Base != row.Base: // not of these bytes: it fell behind a crash
 		if _, err := q.j.Update(func(tx *journal.Tx) error { return oweAbort(tx, row.Key, u) }); err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 	default:
-		parts, err = t.resume(u, parts, src)
-		return u, parts, err
+		todo, err := t.planned(u, parts)
+		if err == nil {
+			parts, err = t.resume(u, todo, parts, src)
+		}
+		return u, todo, parts, err
 	}
-	u, err = t.initiate()
-	return u, map[int]journal.Part{}, err
+	u = &journal.Upload{Content: row.Content, Base: row.Base, Size: row.Size, PartSize: q.wanted().part,
+		Attr: row.Attr, Tag: t.tag(), Seq: row.Seq, Asked: time.Now().UnixNano()}
+	todo, err := t.planned(u, nil)
+	if err == nil {
+		err = t.initiate(u)
+	}
+	return u, todo, map[int]journal.Part{}, err
 }
 
-// initiate asks for a new upload: that it was asked for is durable before the
-// request, the ID before the first part.
-func (t *transfer) initiate() (*journal.Upload, error) {
-	q, row := t.q, t.row
-	want := q.o.PartSize
-	if row.Content == 0 {
-		want = max(want, q.o.limits.copyPart)
-	}
-	size, err := partSize(row.Size, want, q.o.limits.minPart)
+// planned are the parts that u shall have, numbered; parts are those that the
+// journal knows.
+func (t *transfer) planned(u *journal.Upload, parts map[int]journal.Part) ([]span, error) {
+	wanted := t.q.wanted()
+	wanted.part = u.PartSize
+	todo, err := plan(t.row.Size, t.row.Changed(), wanted)
 	if err != nil {
-		return nil, &object.Error{Op: "InitiateMultipartUpload", Key: row.Key, Kind: object.Parked, Err: err}
+		return nil, &object.Error{Op: "InitiateMultipartUpload", Key: t.row.Key, Kind: object.Parked, Err: err}
 	}
-	u := &journal.Upload{Content: row.Content, Base: row.Base, Size: row.Size, PartSize: size,
-		Attr: row.Attr, Tag: t.tag(), Seq: row.Seq, Asked: time.Now().UnixNano()}
+	have := map[extentOf]int{}
+	for n, p := range parts {
+		have[extentOf{p.Off, p.Size}] = n
+	}
+	numbered(todo, have, MaxParts)
+	return todo, nil
+}
+
+// initiate asks for the upload u: that it was asked for is durable before the
+// request, the ID before the first part.
+func (t *transfer) initiate(u *journal.Upload) (err error) {
+	q, row := t.q, t.row
 	if err := t.noteUpload(u); err != nil {
-		return nil, err
+		return err
 	}
 	if err := q.requests.Acquire(q.work, 1); err != nil {
-		return nil, errStopped
+		return errStopped
 	}
 	defer q.requests.Release(1)
 	if u.ID, err = q.remote.Initiate(q.send, row.Key, t.options(u.Tag)); err != nil {
-		return nil, err
+		return err
 	}
 	q.mu.Lock()
 	q.reconciled[u.ID] = true
 	q.mu.Unlock()
-	return u, t.noteUpload(u)
+	return t.noteUpload(u)
 }
 
 // noteUpload writes u, if the row is still there, and waits for the horizon.
@@ -172,7 +187,7 @@ func (t *transfer) noteUpload(u *journal.Upload) error {
 // holds, and with the bytes: a part counts if both sides have it. One that OSS
 // has and the journal misses is taken if its checksum is that of the local
 // bytes (H27).
-func (t *transfer) resume(u *journal.Upload, noted map[int]journal.Part, src io.ReaderAt) (map[int]journal.Part, error) {
+func (t *transfer) resume(u *journal.Upload, todo []span, noted map[int]journal.Part, src *source) (map[int]journal.Part, error) {
 	q := t.q
 	q.mu.Lock()
 	sure := q.reconciled[u.ID]
@@ -188,25 +203,28 @@ func (t *transfer) resume(u *journal.Upload, noted map[int]journal.Part, src io.
 		default:
 			held = map[int]journal.Part{}
 			for _, p := range list {
-				held[p.Number] = journal.Part{Number: p.Number, Off: int64(p.Number-1) * u.PartSize, Size: p.Size,
-					ETag: p.ETag, CRC64: p.CRC64, HasCRC: p.HasCRC}
+				held[p.Number] = journal.Part{Number: p.Number, Size: p.Size, ETag: p.ETag, CRC64: p.CRC64, HasCRC: p.HasCRC}
 			}
 		}
 	}
 	good := map[int]journal.Part{}
 	var kept int64
-	for _, s := range spans(t.row.Size, u.PartSize) {
+	for _, s := range todo {
 		p, ok := held[s.number]
 		if !ok || p.Size != s.n {
 			continue
 		}
 		n, known := noted[s.number]
-		known = known && n.Size == p.Size && object.SameETag(n.ETag, p.ETag)
+		known = known && n.Off == s.off && n.Size == p.Size && n.Copied == s.copy && object.SameETag(n.ETag, p.ETag)
 		if known && !p.HasCRC {
 			p.CRC64, p.HasCRC = n.CRC64, n.HasCRC
 		}
-		if src != nil && (!known || u.Seq != t.row.Seq) {
-			same, err := t.sameBytes(src, s, p)
+		switch {
+		case known && (s.copy || u.Seq == t.row.Seq):
+		case s.copy || !src.isLocal(s.off, s.off+s.n):
+			continue // to copy or send it again is less than to read what it has
+		default:
+			same, err := src.sameBytes(s, p)
 			if err != nil {
 				return nil, err
 			}
@@ -214,14 +232,11 @@ func (t *transfer) resume(u *journal.Upload, noted map[int]journal.Part, src io.
 				continue
 			}
 		}
-		if src == nil && !known {
-			continue // a copied part of which nothing is known is copied again
-		}
-		p.Number, p.Off = s.number, s.off
+		p.Number, p.Off, p.Copied = s.number, s.off, s.copy
 		good[s.number] = p
 		kept += s.n
 	}
-	u.Seq = t.row.Seq
+	u.Seq, u.Size = t.row.Seq, t.row.Size
 	if err := t.noteParts(u, noted, good); err != nil {
 		return nil, err
 	}
@@ -271,12 +286,14 @@ func (t *transfer) noteParts(u *journal.Upload, noted, good map[int]journal.Part
 }
 
 // sameBytes compares the part that OSS holds with the local bytes.
-func (t *transfer) sameBytes(src io.ReaderAt, s span, p journal.Part) (bool, error) {
+func (s *source) sameBytes(at span, p journal.Part) (bool, error) {
 	if !p.HasCRC {
 		return false, nil
 	}
-	h := crc64.New(crcTable)
-	if _, err := io.Copy(h, t.body(src, s.off, s.n)); err != nil {
+	h := crc64.New()
+	body := s.body(at.off, at.n)
+	defer body.Close()
+	if _, err := io.Copy(h, body); err != nil {
 		return false, err
 	}
 	return h.Sum64() == p.CRC64, nil
@@ -285,9 +302,8 @@ func (t *transfer) sameBytes(src io.ReaderAt, s span, p journal.Part) (bool, err
 // sendParts sends what is missing, several parts at once, each noted as soon
 // as it is acknowledged. After a failure no further part is begun, but those
 // under way are finished: their bytes are worth keeping.
-func (t *transfer) sendParts(u *journal.Upload, have map[int]journal.Part, src io.ReaderAt) (map[int]journal.Part, error) {
+func (t *transfer) sendParts(u *journal.Upload, todo []span, have map[int]journal.Part, src *source) (map[int]journal.Part, error) {
 	q := t.q
-	todo := spans(t.row.Size, u.PartSize)
 	p := &progress{}
 	p.parts.Store(int64(len(todo)))
 	p.bytes.Store(t.row.Size)
@@ -306,7 +322,7 @@ func (t *transfer) sendParts(u *journal.Upload, have map[int]journal.Part, src i
 		if _, ok := have[s.number]; ok {
 			continue
 		}
-		release, err := t.partSlot(ctx, src != nil, s.n)
+		release, err := t.partSlot(ctx, !s.copy, s.n)
 		if err != nil {
 			break
 		}
@@ -358,22 +374,25 @@ func (t *transfer) partSlot(ctx context.Context, body bool, n int64) (release fu
 	return func() { q.bodies.Release(n); q.requests.Release(1) }, nil
 }
 
-func (t *transfer) sendPart(u *journal.Upload, s span, src io.ReaderAt) (journal.Part, error) {
+func (t *transfer) sendPart(u *journal.Upload, s span, src *source) (journal.Part, error) {
 	q, key := t.q, t.row.Key
 	var got object.Part
 	var err error
-	if src != nil {
-		got, err = q.remote.UploadPart(q.send, key, u.ID, s.number, t.body(src, s.off, s.n), s.n)
-	} else {
+	if s.copy {
 		got, err = q.remote.UploadPartCopy(q.send, key, u.ID, s.number, t.row.Base, s.off, s.n)
+	} else {
+		body := src.body(s.off, s.n)
+		got, err = q.remote.UploadPart(q.send, key, u.ID, s.number, body, s.n)
+		body.Close()
+		err = src.why(err)
 	}
 	if err != nil {
 		return journal.Part{}, err
 	}
-	if src != nil {
+	if !s.copy {
 		q.sent(s.n)
 	}
-	p := journal.Part{Number: s.number, Off: s.off, Size: s.n, ETag: got.ETag, CRC64: got.CRC64, HasCRC: got.HasCRC}
+	p := journal.Part{Number: s.number, Off: s.off, Size: s.n, Copied: s.copy, ETag: got.ETag, CRC64: got.CRC64, HasCRC: got.HasCRC}
 	_, err = q.j.Update(func(tx *journal.Tx) error {
 		cur, err := tx.Upload(key)
 		if err != nil || cur == nil || cur.Num != u.Num {
@@ -384,15 +403,56 @@ func (t *transfer) sendPart(u *journal.Upload, s span, src io.ReaderAt) (journal
 	return p, err
 }
 
+// checksums asks for the CRC64 of those parts of which OSS has not said any: it
+// does not, as a rule, when a part is copied. Where all of the base was copied,
+// that must be the base's.
+func (t *transfer) checksums(u *journal.Upload, parts map[int]journal.Part) error {
+	q, missing := t.q, false
+	for _, p := range parts {
+		missing = missing || !p.HasCRC
+	}
+	if !missing || t.row.IsHole() { // of one that is all copied, the base tells
+		return nil
+	}
+	list, err := q.remote.Parts(q.work, t.row.Key, u.ID)
+	if err != nil && object.KindOf(err) == object.Denied {
+		return nil // then its size must do (H27)
+	}
+	if err != nil {
+		return err
+	}
+	for _, l := range list {
+		if p, ok := parts[l.Number]; ok && l.HasCRC && l.Size == p.Size && object.SameETag(l.ETag, p.ETag) {
+			p.CRC64, p.HasCRC = l.CRC64, true
+			parts[l.Number] = p
+		}
+	}
+	crc, n := uint64(0), int64(0)
+	for _, p := range inOrder(parts) {
+		if !p.Copied || !p.HasCRC {
+			break
+		}
+		crc, n = crc64.Combine(crc, p.CRC64, p.Size), n+p.Size
+	}
+	if base := t.row.Base; n == base.Size && base.HasCRC && crc != base.CRC64 {
+		return &object.Error{Op: "UploadPartCopy", Key: t.row.Key, Kind: object.Restart, Fate: object.Answered,
+			Err: fmt.Errorf("%w: copied were %d bytes with CRC64 %d, those of the object have %d", errIntegrity, n, crc, base.CRC64)}
+	}
+	return nil
+}
+
+func inOrder(parts map[int]journal.Part) []journal.Part {
+	return slices.SortedFunc(maps.Values(parts), func(a, b journal.Part) int { return a.Number - b.Number })
+}
+
 // complete makes the object of the parts, and compares what OSS says that it
 // made with what was sent.
 func (t *transfer) complete(ctx context.Context, u *journal.Upload, parts map[int]journal.Part) (object.Ref, error) {
 	q := t.q
 	list := make([]object.Part, 0, len(parts))
-	for _, p := range parts {
+	for _, p := range inOrder(parts) {
 		list = append(list, object.Part{Number: p.Number, Size: p.Size, ETag: p.ETag, CRC64: p.CRC64, HasCRC: p.HasCRC})
 	}
-	sort.Slice(list, func(i, k int) bool { return list[i].Number < list[k].Number })
 	if err := q.requests.Acquire(q.work, 1); err != nil {
 		return object.Ref{}, errStopped
 	}
@@ -402,7 +462,7 @@ func (t *transfer) complete(ctx context.Context, u *journal.Upload, parts map[in
 		return ref, err
 	}
 	q.forgetUpload(u.ID)
-	want, sure := t.expectedCRC(list)
+	want, sure := t.expectedCRC(parts)
 	if ref.Size != t.row.Size || sure && ref.HasCRC && ref.CRC64 != want {
 		return ref, &object.Error{Op: "CompleteMultipartUpload", Key: t.row.Key, Kind: object.Restart, Fate: object.Answered,
 			Err: fmt.Errorf("%w: OSS made an object of %d bytes with CRC64 %d, announced were %d bytes with %d", errIntegrity, ref.Size, ref.CRC64, t.row.Size, want)}
@@ -416,21 +476,41 @@ func (q *Queue) forgetUpload(id string) {
 	delete(q.reconciled, id)
 }
 
-func (t *transfer) expectedCRC(parts []object.Part) (crc uint64, sure bool) {
-	if !t.row.Base.IsZero() {
+// expectedCRC is what the object will have if it is what its parts are.
+func (t *transfer) expectedCRC(parts map[int]journal.Part) (crc uint64, sure bool) {
+	if t.row.IsHole() {
 		return t.row.Base.CRC64, t.row.Base.HasCRC
 	}
-	for i, p := range parts {
+	for _, p := range parts {
 		if !p.HasCRC {
 			return 0, false
 		}
-		if i == 0 {
-			crc = p.CRC64
-		} else {
-			crc = t.q.o.CombineCRC(crc, p.CRC64, p.Size)
-		}
+	}
+	for _, p := range inOrder(parts) {
+		crc = crc64.Combine(crc, p.CRC64, p.Size)
 	}
 	return crc, true
+}
+
+// partsCRC is expectedCRC of the upload that the journal has for the row, if
+// those are all its parts.
+func (t *transfer) partsCRC() (crc uint64, sure bool, err error) {
+	err = t.q.j.View(func(tx *journal.Tx) error {
+		u, err := tx.Upload(t.row.Key)
+		if err != nil || u == nil || t.row.Note == nil || u.Tag != t.row.Note.Tag {
+			return err
+		}
+		parts, err := tx.Parts(u.Num)
+		n := int64(0)
+		for _, p := range parts {
+			n += p.Size
+		}
+		if err == nil && n == t.row.Size {
+			crc, sure = t.expectedCRC(parts)
+		}
+		return err
+	})
+	return crc, sure, err
 }
 
 // abortUnnamed aborts the upload of key that was asked for at asked and whose

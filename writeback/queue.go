@@ -33,6 +33,8 @@ type Remote interface {
 	Abort(ctx context.Context, key, uploadID string) error
 	Parts(ctx context.Context, key, uploadID string) ([]object.Part, error)
 	Uploads(ctx context.Context, key string) ([]object.Upload, error)
+	Tags(ctx context.Context, key string) (string, error)
+	ACL(ctx context.Context, key string) (string, error)
 }
 
 // Options for Open.
@@ -40,10 +42,6 @@ type Options struct {
 	Remote  Remote
 	Journal *journal.Journal
 	Cache   *cache.Cache
-	// CombineCRC joins the CRC64 of two neighbouring ranges, the second of n
-	// bytes (what OSS answers to Complete is the joined one).
-	CombineCRC func(a, b uint64, n int64) uint64
-
 	// Prefix of the mount, where hidden temporary objects live (R5).
 	Prefix string
 	// Delay from the first unpublished close to the upload. Default 1 s;
@@ -70,6 +68,8 @@ type Options struct {
 	// KeepBoth: where somebody else has changed an object that a row is about
 	// to replace, ours gets another name. Otherwise only if theirs is newer.
 	KeepBoth bool
+	// KeepACL: an object that is rewritten keeps its ACL, at one request more.
+	KeepACL bool
 	// Host stands in such a name. Default: "here".
 	Host string
 	// Alone: nobody else writes to the bucket; OSS is not asked before an
@@ -154,6 +154,7 @@ type Queue struct {
 	open       map[uint64]int                    // contents open for writing
 	readers    map[uint64]map[*transfer]struct{} // transfers that read a content
 	holds      map[string]map[*Hold]struct{}     // open handles that read a version through holes
+	follows    map[uint64]map[*Follow]struct{}   // those who have a content open
 	successors map[object.Ref]object.Ref         // versions that we replaced by one with the same bytes
 	confirmed  map[string]object.Ref             // versions that a copy of ours has just found in place
 	reconciled map[string]bool                   // uploads whose parts are known for sure
@@ -194,6 +195,7 @@ func Open(ctx context.Context, o Options) (*Queue, error) {
 		open:       map[uint64]int{},
 		readers:    map[uint64]map[*transfer]struct{}{},
 		holds:      map[string]map[*Hold]struct{}{},
+		follows:    map[uint64]map[*Follow]struct{}{},
 		successors: map[object.Ref]object.Ref{},
 		confirmed:  map[string]object.Ref{},
 		reconciled: map[string]bool{},

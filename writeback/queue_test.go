@@ -66,7 +66,7 @@ func openRooms(t *testing.T, bad uint64, remote Remote, with ...func(o *Options)
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := Options{Remote: remote, Journal: r.j, Cache: r.c, CombineCRC: combine, Delay: time.Hour}
+	o := Options{Remote: remote, Journal: r.j, Cache: r.c, Delay: time.Hour}
 	for _, f := range with {
 		f(&o)
 	}
@@ -267,7 +267,7 @@ func TestContentsWithoutAName(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer j.Close()
-	q, err := Open(t.Context(), Options{Remote: silent{}, Journal: j, Cache: c, CombineCRC: combine})
+	q, err := Open(t.Context(), Options{Remote: silent{}, Journal: j, Cache: c})
 	if err != nil {
 		t.Fatal(err)
 	}

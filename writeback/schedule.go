@@ -444,7 +444,7 @@ func (q *Queue) ended(t *transfer, err error, base string) (park string) {
 	r.last = err
 	q.stats.Retries++
 	wait := r.wait.NextBackOff()
-	if kind == object.Restart || errors.Is(err, errAgainNow) {
+	if kind == object.Restart && !errors.Is(err, errIntegrity) || errors.Is(err, errAgainNow) {
 		wait = min(wait, 100*time.Millisecond)
 	}
 	q.blockLocked(key, now.Add(wait), err.Error())

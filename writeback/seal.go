@@ -137,7 +137,7 @@ func (q *Queue) overdue(n uint64) bool {
 	_ = q.j.View(func(tx *journal.Tx) error {
 		row, _, _ := tx.Named(n)
 		r, err := tx.Row(row)
-		if err == nil && r != nil && r.Size <= q.o.limits.clone {
+		if err == nil && r != nil && r.Size <= q.o.limits.clone && !r.HasHoles() { // R4
 			old = time.Since(time.Unix(0, r.Closed)) > q.o.MaxDirtyAge
 		}
 		return err
@@ -161,15 +161,18 @@ func (q *Queue) stopReaders(n uint64) {
 type Hold struct {
 	q     *Queue
 	ref   object.Ref
+	of    uint64    // content whose holes it reads, 0: none
 	since time.Time // when a change first waited for it; zero: none does
 	fill  func()
 }
 
 // Hold keeps ref in place: changes of its key wait until Release, but no
 // longer than Options.HandleGrace. fill, if not nil, is started when a change
-// begins to wait; it should read what is missing and release the hold.
-func (q *Queue) Hold(ref object.Ref, fill func()) *Hold {
-	h := &Hold{q: q, ref: ref, fill: fill}
+// begins to wait; it should read what is missing and release the hold. of is the
+// content whose holes are read, or 0: that its own bytes are published need not
+// wait (Follow).
+func (q *Queue) Hold(ref object.Ref, of uint64, fill func()) *Hold {
+	h := &Hold{q: q, ref: ref, of: of, fill: fill}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.holds[ref.Key] == nil {
@@ -194,11 +197,12 @@ func (h *Hold) Release() {
 
 // heldLocked returns until when row must wait for open handles; zero: not at
 // all. A change that only gives the version new attributes need not wait: the
-// readers are led to the new version (Successor).
+// readers are led to the new version (Successor). Nor need one of a content wait
+// for those who read the holes of that content.
 func (q *Queue) heldLocked(row *Row, now time.Time) time.Time {
 	var until time.Time
 	for h := range q.holds[row.Key] {
-		if row.Base.Same(h.ref) {
+		if row.Base.Same(h.ref) && (row.IsHole() || row.Content == h.of) {
 			continue
 		}
 		if h.since.IsZero() {

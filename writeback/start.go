@@ -94,13 +94,27 @@ func (q *Queue) judge(r *Row, cut bool) (changed bool) {
 	switch {
 	case torn && (!r.Interrupted || r.Size != sign.Size):
 		r.Interrupted, r.Open = true, true
-		r.Size = sign.Size
+		q.asFound(r, sign.Size)
 		return true
 	case !torn && r.Open:
 		r.Open = false // an fsync committed it, and nothing was written since
 		return true
 	}
 	return changed
+}
+
+// asFound gives an interrupted row the size that its file has. What was written
+// to it since its last flush is not known: of one that is all here anything may
+// differ from the base, of one with holes what has been added does.
+func (q *Queue) asFound(r *Row, size int64) {
+	switch {
+	case r.Base.IsZero():
+	case r.HasHoles():
+		r.Dirty = r.Dirty.Clip(size).Add(min(r.Size, size), size)
+	default:
+		r.Rootless()
+	}
+	r.Size = size
 }
 
 // takeUpDoubts: whatever was flying has ended when the process did.

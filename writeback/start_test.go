@@ -32,7 +32,7 @@ func TestTakeUpOfBigRows(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	q, err := Open(t.Context(), Options{Remote: silent{}, Journal: j, Cache: c, CombineCRC: combine, Delay: time.Hour})
+	q, err := Open(t.Context(), Options{Remote: silent{}, Journal: j, Cache: c, Delay: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,6 @@ import (
 
 	"github.com/ossmount/ossmount/cache"
 	"github.com/ossmount/ossmount/fs"
-	"github.com/ossmount/ossmount/internal/crc64"
 	"github.com/ossmount/ossmount/internal/remote"
 	"github.com/ossmount/ossmount/writeback"
 )
@@ -69,6 +68,7 @@ type mountFlags struct {
 	grace       time.Duration
 
 	close, fsync, conflict string
+	keepACL                bool
 	metaTTL                string
 	stall                  time.Duration
 	drain                  time.Duration
@@ -94,6 +94,7 @@ func (f *mountFlags) engineFlags(c *cobra.Command) {
 	fl.BoolVar(&f.payer, "requester-pays", false, "be charged for requests and traffic, as a bucket of others may demand")
 	fl.DurationVar(&f.doubt, "doubt", time.Minute, "how long a request that got no answer may still take effect")
 	fl.StringVar(&f.conflict, "conflict", "overwrite", "when somebody else has changed the object: overwrite (the last writer wins) or keep-both (ours becomes NAME.conflict-HOST-TIME)")
+	fl.BoolVar(&f.keepACL, "keep-acl", false, "an object that is rewritten keeps its ACL, at one request more each (tags are kept anyway)")
 	fl.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 }
 
@@ -238,10 +239,10 @@ func (f *mountFlags) queueOptions(p place, log *slog.Logger) writeback.Options {
 		delay = -1
 	}
 	host, _ := os.Hostname()
-	return writeback.Options{KeepBoth: f.conflict == "keep-both", Host: host, Alone: f.metaTTL == "inf",
+	return writeback.Options{KeepBoth: f.conflict == "keep-both", KeepACL: f.keepACL, Host: host, Alone: f.metaTTL == "inf",
 		Prefix: p.prefix, Delay: delay, PartSize: int64(f.partSize), Threshold: int64(f.threshold),
 		Concurrency: f.concurrency, Doubt: f.doubt, MaxDirtyAge: f.maxDirtyAge, HandleGrace: f.grace,
-		CombineCRC: crc64.Combine, Log: log}
+		Log: log}
 }
 
 // cacheOptions fills in what depends on the disk.

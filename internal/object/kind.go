@@ -13,6 +13,10 @@ const TypeSymlink = "Symlink"
 // HeaderClass is the storage class among Headers.
 const HeaderClass = "X-Oss-Storage-Class"
 
+// HeaderTags is how many tags an object has, among Headers: whoever rewrites it
+// asks for them. It is never sent.
+const HeaderTags = "X-Oss-Tagging-Count"
+
 // NeedsRestore reports a storage class whose objects must be restored before
 // they can be read or copied: Archive, ColdArchive, DeepColdArchive.
 func NeedsRestore(class string) bool { return strings.HasSuffix(class, "Archive") }

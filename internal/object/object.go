@@ -49,7 +49,7 @@ type Info struct {
 // Names are canonical HTTP header names; only those that OSS stores are here:
 // Content-Type, Content-Encoding, Content-Language, Content-Disposition,
 // Cache-Control, Expires, X-Oss-Storage-Class, X-Oss-Server-Side-Encryption
-// and its key ID and data encryption.
+// and its key ID and data encryption; and HeaderTags.
 type Headers map[string]string
 
 // Entry is one object in a page of a listing (ListObjectsV2).

@@ -34,6 +34,8 @@ const (
 	opAbort      = "AbortMultipartUpload"
 	opParts      = "ListParts"
 	opUploads    = "ListMultipartUploads"
+	opTags       = "GetObjectTagging"
+	opACL        = "GetObjectACL"
 )
 
 // call is one request to be made.

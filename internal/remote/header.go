@@ -16,6 +16,7 @@ var kept = []string{
 	"Content-Type", "Content-Encoding", "Content-Language", "Content-Disposition",
 	"Cache-Control", "Expires", object.HeaderClass,
 	"X-Oss-Server-Side-Encryption", "X-Oss-Server-Side-Encryption-Key-Id", "X-Oss-Server-Side-Data-Encryption",
+	object.HeaderTags,
 }
 
 // putHeaders are the request headers of PutObject, CopyObject and
@@ -25,6 +26,7 @@ func putHeaders(key string, o object.PutOptions) map[string]string {
 	for name, value := range o.Headers {
 		h[http.CanonicalHeaderKey(name)] = strings.TrimSpace(value)
 	}
+	delete(h, object.HeaderTags) // it only tells
 	if h["Content-Type"] == "" {
 		h["Content-Type"] = contentType(key)
 	}
