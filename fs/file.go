@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"path"
 	"slices"
 	"sync"
 	"syscall"
@@ -50,6 +51,9 @@ type file struct {
 	since  extent.Set // written since the last commit
 	follow *writeback.Follow
 	seq    uint64 // of the row that was committed last
+
+	front     int64 // all bytes before are written, one after another
+	tellAfter int64 // size from which the queue is told that it grows; 0: never
 
 	attr    object.Attr
 	headers object.Headers
@@ -169,6 +173,9 @@ func (x *file) useLocked(y *cache.Content) {
 func (x *file) followLocked() {
 	x.follow.Done()
 	x.follow, x.seq = x.fs.q.Follow(x.content.Number(), x.moved), 0
+	if x.tellAfter = 0; x.size == 0 && x.fs.growsEagerly(x.n.nameNow()) {
+		x.tellAfter = 1 // the queue says from when on
+	}
 }
 
 // moved reads holes from now on where their bytes are.
@@ -422,6 +429,9 @@ func (x *file) write(ctx context.Context, p []byte, off int64) (n int, err error
 		if end := off + int64(n); n > 0 {
 			x.markLocked(off, end)
 			x.growLocked(end)
+			if off <= x.front {
+				x.front = max(x.front, end)
+			}
 		}
 		x.attr.Modified(now())
 		return err
@@ -429,7 +439,40 @@ func (x *file) write(ctx context.Context, p []byte, off int64) (n int, err error
 	if err == nil && x.isScattered() {
 		x.gather(context.WithoutCancel(ctx))
 	}
+	if err == nil && x.isGrowing() {
+		x.tellGrowth()
+	}
 	return n, err
+}
+
+func (x *file) isGrowing() bool {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return x.tellAfter > 0 && x.front >= x.tellAfter && x.base == nil && x.origin.IsZero()
+}
+
+// tellGrowth has what was written sent while the file is still open.
+func (x *file) tellGrowth() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	row, err := x.rowLocked(true)
+	if err != nil || x.n.isGone() {
+		x.tellAfter = 0
+		return
+	}
+	row.Key, row.Size = x.n.key(), x.front
+	x.tellAfter = x.fs.q.Grown(row)
+}
+
+// growsEagerly reports whether a file of that name may be sent while it is open:
+// an upload is bound to its name, and some names are there for a while only.
+func (f *FS) growsEagerly(name string) bool {
+	for _, pattern := range f.o.EagerSkip {
+		if ok, err := path.Match(pattern, name); ok || err != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // truncate sets the size.
@@ -441,6 +484,7 @@ func (x *file) truncate(ctx context.Context, size int64) error {
 		x.growLocked(size)
 		x.size = size
 		x.local, x.dirty, x.since = x.local.Clip(size), x.dirty.Clip(size), x.since.Clip(size)
+		x.front = min(x.front, size)
 		x.attr.Modified(now())
 		return nil
 	})

@@ -47,6 +47,7 @@ type Options struct {
 	MetaTTL           time.Duration
 	Stall             time.Duration // how long a call may wait for the network; default 30 s
 	Close, Fsync      Level         // defaults Journal, Disk
+	EagerSkip         []string      // patterns (path.Match) of names that are not sent while they are open
 	ReadOnly          bool
 	ControlSocket     string // shown as user.ossmount.control of the root
 	Log               *slog.Logger

@@ -99,6 +99,12 @@ func (n *node) key() string {
 	return n.keyLocked()
 }
 
+func (n *node) nameNow() string {
+	n.fs.tree.RLock()
+	defer n.fs.tree.RUnlock()
+	return n.name
+}
+
 // openFile returns the node's file while it is open, else nil.
 func (n *node) openFile() *file {
 	n.mu.Lock()

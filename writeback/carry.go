@@ -33,6 +33,8 @@ type transfer struct {
 	chosen uint64 // the state that it was chosen on (R6)
 	circle bool   // it waits for itself: free it instead of carrying it (R5)
 
+	eager *eager // it sends a content ahead of its row; nil: it carries one
+
 	kept object.Headers // what the object keeps that no HEAD tells (keep.go); nil: not asked yet
 
 	superseded atomic.Bool // a hint to look at the row again

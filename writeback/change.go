@@ -69,6 +69,9 @@ func (q *Queue) afterChange(seq uint64, c *Change) {
 		delete(q.retries, key)
 		if t := q.running[key]; t != nil {
 			t.superseded.Store(true)
+			if t.eager != nil {
+				nudge(t.eager.wake)
+			}
 		}
 	}
 	for _, n := range c.dropped {

@@ -331,8 +331,8 @@ func (q *Queue) filled(row *Row, y *cache.Content) error {
 	seq, err := q.j.Update(func(tx *journal.Tx) error {
 		cur, err := tx.Row(row.Key)
 		if err != nil || cur == nil || cur.Seq != row.Seq || !cur.Base.Same(row.Base) || cur.Content != row.Content ||
-			cur.Content != 0 && cur.Open { // it is being written: what was copied of it may be anything
-			return err
+			cur.Content != 0 && (cur.Open && !cur.Interrupted || q.isOpen(cur.Content)) {
+			return err // it is being written: what was copied of it may be anything
 		}
 		took = true
 		if err := q.remembered(tx, cur); err != nil {

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/ossmount/ossmount/cache"
+	"github.com/ossmount/ossmount/internal/extent"
 	"github.com/ossmount/ossmount/internal/object"
 	"github.com/ossmount/ossmount/journal"
 )
@@ -64,6 +65,19 @@ type writer struct {
 	x       *cache.Content
 	wrote   bool // BeforeWrite was called since the last commit
 	changed bool // since the last commit
+
+	// As an open file keeps them (fs/file.go).
+	holes  bool       // some bytes are those of a version, and not in x
+	local  extent.Set // what x has, with holes
+	origin object.Ref
+	dirty  extent.Set
+	since  extent.Set
+	seq    uint64
+	follow *Follow
+
+	mu   sync.Mutex
+	hold *Hold
+	base object.Ref // where the holes are read
 }
 
 // reader is an open handle that reads a version through holes.
@@ -336,7 +350,7 @@ func (m *model) create(key, text string) *writer {
 	m.must(err)
 	m.q.OpenForWrite(x.Number())
 	ino := &inode{key: key, value: value{mode: 0o600 + uint32(m.r.IntN(8)), ok: true}}
-	w := &writer{ino: ino, n: x.Number(), x: x, wrote: true, changed: true}
+	w := &writer{ino: ino, n: x.Number(), x: x, wrote: true, changed: true, follow: m.q.Follow(x.Number(), nil)}
 	ino.handle = w
 	m.files[key] = ino
 	m.writers = append(m.writers, w)
@@ -347,24 +361,142 @@ func (m *model) create(key, text string) *writer {
 
 // openWrite opens the file for writing, as it is.
 func (m *model) openWrite(ino *inode) *writer {
-	n := m.contentOf(ino.key)
-	x, err := m.c.Open(n)
-	m.must(err)
-	w := &writer{ino: ino, n: n, x: x}
+	w := m.openHoles(ino)
+	if w == nil {
+		n, ref := m.contentOf(ino.key)
+		x, err := m.c.Open(n)
+		m.must(err)
+		w = &writer{ino: ino, n: n, x: x, origin: ref}
+	}
+	if row := m.row(ino.key); row != nil && row.Content == w.n {
+		w.seq, w.origin, w.dirty = row.Seq, row.Base, row.Dirty
+	}
+	w.follow = m.q.Follow(w.n, func(ref object.Ref) { w.reads(m.q, ref) })
 	ino.handle = w
 	m.writers = append(m.writers, w)
-	if b, err := readContent(m.c, n); err != nil || string(b) != ino.text {
-		m.fail("opened %q for writing and found %q, want %q (%v)", ino.key, b, ino.text, err)
+	if got := m.seenBy(w); got != ino.text {
+		m.fail("opened %q for writing and found %q, want %q", ino.key, got, ino.text)
 	}
 	return w
 }
 
-// contentOf returns the local bytes of key, open for writing.
-func (m *model) contentOf(key string) (n uint64) {
+// openHoles opens the file without its bytes, where it has a version on OSS; nil:
+// it has none, or the die says that all its bytes shall be there.
+func (m *model) openHoles(ino *inode) *writer {
+	row := m.row(ino.key)
+	if m.r.IntN(2) == 0 || row != nil && !row.HasHoles() {
+		return nil
+	}
+	w := &writer{ino: ino, holes: true}
+	switch {
+	case row == nil:
+		w.origin, _ = m.look(ino.key)
+	default:
+		w.origin, w.local = row.Base, row.Dirty
+	}
+	var err error
+	if row != nil && row.Content != 0 {
+		w.x, err = m.c.Open(row.Content)
+		m.must(err)
+	} else {
+		w.x, err = m.c.Create()
+		m.must(err)
+		m.must(w.x.Truncate(int64(len(ino.text))))
+	}
+	w.n = w.x.Number()
+	m.q.OpenForWrite(w.n)
+	w.reads(m.q, w.origin)
+	return w
+}
+
+// reads has the holes read from ref.
+func (w *writer) reads(q *Queue, ref object.Ref) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.holes {
+		return
+	}
+	if w.hold != nil {
+		w.hold.Release()
+	}
+	w.hold, w.base = q.Hold(ref, w.n, nil), ref
+}
+
+// ends lets go what the writer holds.
+func (w *writer) ends() {
+	w.follow.Done()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.hold != nil {
+		w.hold.Release()
+	}
+	w.holes = false
+}
+
+// marks notes what was written.
+func (w *writer) marks(off, end int64) {
+	w.local, w.dirty, w.since = w.local.Add(off, end), w.dirty.Add(off, end), w.since.Add(off, end)
+}
+
+// root says in a row what its bytes were made from.
+func (w *writer) root(r *Row) {
+	ref, seq, ok := w.follow.Published()
+	switch {
+	case !ok || ref.Same(w.origin):
+	case seq == w.seq && seq != 0:
+		w.origin, w.dirty = ref, w.since
+	case !w.origin.IsZero():
+		w.origin = ref
+	}
+	r.Rootless()
+	if !w.origin.IsZero() && (w.holes || !w.dirty.Covers(0, r.Size)) {
+		r.Base, r.Dirty, r.Whole = w.origin, w.dirty, !w.holes
+	}
+}
+
+// seenBy is what a writer reads.
+func (m *model) seenBy(w *writer) string {
+	b, err := readContent(m.c, w.n)
+	m.must(err)
+	if !w.holes {
+		return string(b)
+	}
+	w.mu.Lock()
+	ref := w.base
+	w.mu.Unlock()
+	if next, _, ok := w.follow.Published(); ok {
+		ref = next
+	}
+	text, ok := m.over(b, w.local, int64(len(b)), ref)
+	if !ok {
+		m.fail("%q: its writer has lost the version that it was made from", w.ino.key)
+	}
+	return text
+}
+
+// over lays what a content has over a version.
+func (m *model) over(b []byte, local extent.Set, size int64, ref object.Ref) (string, bool) {
+	out := slices.Clone(b[:size])
+	for g := range local.Gaps(0, size) {
+		base, ok := m.version(ref)
+		if !ok {
+			return "", false
+		}
+		if g.End > int64(len(base)) {
+			m.fail("a hole ends at %d, its version at %d", g.End, len(base))
+		}
+		copy(out[g.Off:g.End], base[g.Off:])
+	}
+	return string(out), true
+}
+
+// contentOf returns the local bytes of key, open for writing, and the version
+// that they are, if they are one.
+func (m *model) contentOf(key string) (n uint64, ref object.Ref) {
 	for range 10 {
 		row := m.row(key)
 		switch {
-		case row != nil && row.Content != 0:
+		case row != nil && row.Content != 0 && !row.HasHoles():
 			n = row.Content
 		case row != nil:
 			var err error
@@ -374,21 +506,21 @@ func (m *model) contentOf(key string) (n uint64) {
 			}
 			continue
 		default:
-			n = m.download(key)
+			n, ref = m.download(key)
 		}
 		m.q.OpenForWrite(n)
-		return n
+		return n, ref
 	}
 	m.fail("%q is never filled", key)
-	return 0
+	return 0, ref
 }
 
-func (m *model) download(key string) uint64 {
-	ref, _ := m.look(key)
+func (m *model) download(key string) (n uint64, ref object.Ref) {
+	ref, _ = m.look(key)
 	var clean *journal.Clean
 	m.must(m.q.View(func(tx *journal.Tx) (err error) { clean, err = tx.Clean(key); return err }))
 	if clean != nil && clean.Ref.Same(ref) {
-		return clean.Content
+		return clean.Content, ref
 	}
 	x, err := m.c.Create()
 	m.must(err)
@@ -396,7 +528,7 @@ func (m *model) download(key string) uint64 {
 	o, _ := m.store.get(key)
 	_, err = x.WriteAt(o.data, 0)
 	m.must(err)
-	return x.Number()
+	return x.Number(), ref
 }
 
 // write appends text, or writes it over the beginning.
@@ -404,7 +536,7 @@ func (m *model) write(w *writer, text string, over bool) {
 	if !w.wrote {
 		var clone bool
 		var err error
-		m.settle(func() { clone, err = m.q.BeforeWrite(direct, w.n, true) })
+		m.settle(func() { clone, err = m.q.BeforeWrite(direct, w.n, !w.holes) })
 		m.must(err)
 		if clone {
 			m.clone(w)
@@ -422,6 +554,7 @@ func (m *model) write(w *writer, text string, over bool) {
 	}
 	_, err := w.x.WriteAt([]byte(text), off)
 	m.must(err)
+	w.marks(off, off+int64(len(text)))
 	w.changed = true
 }
 
@@ -429,6 +562,8 @@ func (m *model) write(w *writer, text string, over bool) {
 func (m *model) rewrite(w *writer, text string) {
 	m.write(w, text, true)
 	m.must(w.x.Truncate(int64(len(text))))
+	size := int64(len(text))
+	w.local, w.dirty, w.since = w.local.Clip(size), w.dirty.Clip(size), w.since.Clip(size)
 	w.ino.text = text
 }
 
@@ -439,7 +574,8 @@ func (m *model) clone(w *writer) {
 	m.q.OpenForWrite(y.Number())
 	m.q.Seal(w.n)
 	w.x.Close()
-	w.x, w.n = y, y.Number()
+	w.follow.Done()
+	w.x, w.n, w.origin, w.seq, w.follow = y, y.Number(), object.Ref{}, 0, m.q.Follow(y.Number(), nil)
 }
 
 // commit is what flush (open false) and fsync (open true) do.
@@ -459,8 +595,12 @@ func (m *model) commit(w *writer, open bool) {
 	if row != nil {
 		next.Closed = row.Closed
 	}
-	m.change(func(c *Change) error { return c.Put(next) }, w.ino)
-	w.wrote, w.changed = false, false
+	m.change(func(c *Change) error {
+		w.root(next)
+		w.seq = c.Seq()
+		return c.Put(next)
+	}, w.ino)
+	w.wrote, w.changed, w.since = false, false, nil
 	if open {
 		m.dirtied[w.n] = true
 	}
@@ -476,6 +616,7 @@ func (m *model) fsync(w *writer) {
 // closeWriter is flush and release.
 func (m *model) closeWriter(w *writer) {
 	m.commit(w, false)
+	w.ends()
 	w.x.Close()
 	m.q.Seal(w.n)
 	w.ino.handle = nil
@@ -600,6 +741,7 @@ func (m *model) cleanRow(ino *inode) *Row {
 		sign, err := w.x.Sign()
 		m.must(err)
 		r.Content, r.Size, r.SignSize, r.SignMtime, r.Open = w.n, sign.Size, sign.Size, sign.Mtime, true
+		w.root(r)
 		return r
 	}
 	r.Base, r.Size = ref, ref.Size
@@ -673,15 +815,19 @@ func (m *model) see(key string) value {
 }
 
 func (m *model) bytesOf(row *Row) ([]byte, bool) {
-	if row.Base.IsZero() {
-		b, err := readContent(m.c, row.Content)
-		m.must(err)
-		if int64(len(b)) < row.Size {
-			m.fail("%q: %d bytes of %d", row.Key, len(b), row.Size)
-		}
-		return b, true
+	if row.IsHole() {
+		return m.version(row.Base)
 	}
-	return m.version(row.Base)
+	b, err := readContent(m.c, row.Content)
+	m.must(err)
+	if int64(len(b)) < row.Size {
+		m.fail("%q: %d bytes of %d", row.Key, len(b), row.Size)
+	}
+	if row.HasHoles() {
+		text, ok := m.over(b, row.Dirty, row.Size, row.Base)
+		return []byte(text), ok
+	}
+	return b, true
 }
 
 // version reads ref as an open handle does.
@@ -744,8 +890,8 @@ func (m *model) check() {
 }
 
 func (m *model) checkOpen(ino *inode) {
-	if b, err := readContent(m.c, ino.handle.n); err != nil || string(b) != ino.text {
-		m.fail("%q: its writer sees %q, want %q (%v)", ino.key, b, ino.text, err)
+	if got := m.seenBy(ino.handle); got != ino.text {
+		m.fail("%q: its writer sees %q, want %q", ino.key, got, ino.text)
 	}
 }
 
@@ -797,6 +943,8 @@ func (m *model) crash() {
 				m.fail("%q is interrupted, nobody was writing it", key)
 			}
 			last = got
+		case row != nil && row.Interrupted && w.holes:
+			last = got // what it wrote since the last flush is not known
 		case row != nil && row.Interrupted:
 			last = value{w.ino.text, row.Attr.Mode &^ object.TypeMask, true}
 		}
@@ -981,7 +1129,7 @@ func (m *model) tellRows() {
 	}
 	_ = m.q.View(func(tx *journal.Tx) error {
 		for r := range tx.Rows("", "") {
-			m.log("      row %s %s s%d n%d base=%s@%.4s z%d %o exp=%.4s/%t note=%+v open=%t int=%t", r.Key, r.Kind, r.Seq, r.Content, r.Base.Key, r.Base.ETag, r.Size, r.Attr.Mode&0o777, r.Expected.ETag, r.Known, r.Note, r.Open, r.Interrupted)
+			m.log("      row %s %s s%d n%d base=%s@%.4s dirty=%v/%t z%d %o exp=%.4s/%t note=%+v open=%t int=%t", r.Key, r.Kind, r.Seq, r.Content, r.Base.Key, r.Base.ETag, r.Dirty, r.Whole, r.Size, r.Attr.Mode&0o777, r.Expected.ETag, r.Known, r.Note, r.Open, r.Interrupted)
 		}
 		for key, u := range tx.Uploads() {
 			m.log("      upload %s %+v", key, u)

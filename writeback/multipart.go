@@ -162,6 +162,9 @@ func (t *transfer) initiate(u *journal.Upload) (err error) {
 // noteUpload writes u, if the row is still there, and waits for the horizon.
 func (t *transfer) noteUpload(u *journal.Upload) error {
 	at, err := t.q.j.Update(func(tx *journal.Tx) error {
+		if t.eager != nil {
+			return t.eager.noteEager(tx, u)
+		}
 		cur, err := tx.Row(t.row.Key)
 		if err != nil {
 			return err

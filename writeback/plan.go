@@ -229,17 +229,23 @@ func cutFully(size int64, s sizes) []span {
 		if int64(len(out)) == s.maxParts { // it is too big for parts that keep their places
 			return evenly(0, size, ceilDiv(size, s.maxParts), false)
 		}
-		n := s.part
-		if over := len(out) - steady; over >= 0 {
-			for k := over / stepParts; k >= 0 && n < s.maxPart; k-- {
-				n *= 2
-			}
-		}
-		n = min(n, s.maxPart, size-off)
+		n := min(s.steadyPart(len(out)+1), size-off)
 		out = append(out, span{off: off, n: n})
 		off += n
 	}
 	return out
+}
+
+// steadyPart is the size of a part of a file without a base, unless it is the
+// last.
+func (s sizes) steadyPart(number int) int64 {
+	n := s.part
+	if over := number - 1 - steady; over >= 0 {
+		for k := over / stepParts; k >= 0 && n < s.maxPart; k-- {
+			n *= 2
+		}
+	}
+	return min(n, s.maxPart)
 }
 
 // place of a part.

@@ -70,6 +70,8 @@ type Options struct {
 	KeepBoth bool
 	// KeepACL: an object that is rewritten keeps its ACL, at one request more.
 	KeepACL bool
+	// Eager: files that grow are sent while they are still open.
+	Eager bool
 	// Host stands in such a name. Default: "here".
 	Host string
 	// Alone: nobody else writes to the bucket; OSS is not asked before an
@@ -155,6 +157,9 @@ type Queue struct {
 	readers    map[uint64]map[*transfer]struct{} // transfers that read a content
 	holds      map[string]map[*Hold]struct{}     // open handles that read a version through holes
 	follows    map[uint64]map[*Follow]struct{}   // those who have a content open
+	eagers     map[uint64]*eager                 // contents that are being sent while they grow
+	eagerAfter time.Time                         // none begins before
+	ahead      map[uint64]string                 // under which key an open content has an upload
 	successors map[object.Ref]object.Ref         // versions that we replaced by one with the same bytes
 	confirmed  map[string]object.Ref             // versions that a copy of ours has just found in place
 	reconciled map[string]bool                   // uploads whose parts are known for sure
@@ -196,6 +201,8 @@ func Open(ctx context.Context, o Options) (*Queue, error) {
 		readers:    map[uint64]map[*transfer]struct{}{},
 		holds:      map[string]map[*Hold]struct{}{},
 		follows:    map[uint64]map[*Follow]struct{}{},
+		eagers:     map[uint64]*eager{},
+		ahead:      map[uint64]string{},
 		successors: map[object.Ref]object.Ref{},
 		confirmed:  map[string]object.Ref{},
 		reconciled: map[string]bool{},

@@ -298,8 +298,57 @@ func (q *Queue) admitKey(tx *journal.Tx, key string, gather bool) (t *transfer, 
 	t, full = q.admit(row, tx.At(), looked, circle, gather && row.Kind == journal.Delete && !answered)
 	if t == nil && looked {
 		q.lookAgain(key)
+		if err := q.freeStuck(tx, key); err != nil {
+			return nil, full, err
+		}
 	}
 	return t, full, nil
+}
+
+// freeStuck frees the rows that look at the object at key and are not going to
+// be carried by themselves, as one that is in a circle is (R5): nothing shall
+// wait for somebody to act on them.
+func (q *Queue) freeStuck(tx *journal.Tx, key string) error {
+	for k := range tx.BasedOn(key) {
+		r, err := tx.Row(k)
+		if err != nil {
+			return err
+		}
+		if r == nil || r.Waiting() || k == key || isHopeless(tx, k) {
+			continue
+		}
+		q.block(key, time.Now().Add(stuckPause), "another name, which waits for somebody to act, needs the object that it replaces")
+		if t := q.admitStuck(r, tx.At()); t != nil {
+			q.start(func() { q.run(t) })
+		}
+	}
+	return nil
+}
+
+// stuckPause is how long it takes until a stuck row that could not be freed is
+// tried again.
+const stuckPause = 5 * time.Second
+
+func (q *Queue) admitStuck(row *Row, at uint64) *transfer {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.running[row.Key] != nil || row.Content != 0 && q.open[row.Content] > 0 {
+		return nil
+	}
+	t := &transfer{q: q, first: row, row: row, chosen: at, circle: true}
+	q.enterLocked(t)
+	return t
+}
+
+// enterLocked puts t into the tables of what is running.
+func (q *Queue) enterLocked(t *transfer) {
+	q.running[t.row.Key] = t
+	if n := t.row.Content; n != 0 {
+		if q.readers[n] == nil {
+			q.readers[n] = map[*transfer]struct{}{}
+		}
+		q.readers[n][t] = struct{}{}
+	}
 }
 
 // looked reports whether another row has a hole over the object at key (R2).
@@ -334,6 +383,9 @@ func (q *Queue) admit(row *Row, at uint64, looked, circle, gather bool) (t *tran
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.runsLocked(row.Key) {
+		if e := q.running[row.Key].eager; e != nil {
+			e.endLocked() // the row goes on with what it has sent
+		}
 		return nil, false
 	}
 	switch held := q.heldLocked(row, now); {
@@ -351,13 +403,7 @@ func (q *Queue) admit(row *Row, at uint64, looked, circle, gather bool) (t *tran
 		return nil, q.gatherLocked(row.Key, now)
 	}
 	t = &transfer{q: q, first: row, row: row, chosen: at, circle: circle}
-	q.running[row.Key] = t
-	if n := row.Content; n != 0 {
-		if q.readers[n] == nil {
-			q.readers[n] = map[*transfer]struct{}{}
-		}
-		q.readers[n][t] = struct{}{}
-	}
+	q.enterLocked(t)
 	return t, false
 }
 

@@ -29,6 +29,7 @@ func (q *Queue) Seal(n uint64) {
 	if err != nil {
 		return // the journal is closed: the next start finds the content
 	}
+	q.sealAhead(n, row)
 	if !named {
 		q.Unneeded(n)
 		return

@@ -3,6 +3,7 @@ package writeback
 import (
 	"fmt"
 	"io"
+	"math"
 	"strings"
 	"sync"
 
@@ -30,6 +31,9 @@ type source struct {
 func (t *transfer) source() (*source, error) {
 	row := t.row
 	s := &source{t: t, here: row.Here(), base: row.Base, close: func() {}}
+	if !row.HasHoles() {
+		s.here = extent.Of(0, math.MaxInt64) // the file may grow
+	}
 	switch {
 	case row.IsHole():
 		return s, nil

@@ -41,6 +41,7 @@ type Uploading struct {
 	Sent  int64  `json:"sent"`
 	Parts int64  `json:"parts,omitempty"`
 	Done  int64  `json:"parts_done,omitempty"`
+	Open  bool   `json:"open,omitempty"` // it is sent while it still grows
 }
 
 // Waiting is one row at rest.
@@ -145,6 +146,9 @@ func (q *Queue) addRunning(s *Status) {
 	s.Waiting = rest
 	for _, t := range q.running {
 		u := Uploading{Key: t.first.Key, Kind: t.first.Kind.String(), Size: t.first.Size}
+		if t.eager != nil {
+			u.Open, u.Size = true, t.eager.frontier
+		}
 		if p := t.upload.Load(); p != nil {
 			u.Parts, u.Done, u.Sent = p.parts.Load(), p.done.Load(), p.sent.Load()
 		}

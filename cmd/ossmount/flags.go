@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -75,6 +77,8 @@ type mountFlags struct {
 
 	uid, gid          uint32
 	fileMode, dirMode string
+	eager             string
+	eagerSkip         []string
 	readOnly          bool
 	allowOther        bool
 	background        bool
@@ -106,6 +110,8 @@ func (f *mountFlags) mountFlags(c *cobra.Command) {
 	fl.DurationVar(&f.grace, "handle-grace", 30*time.Second, "how long a change waits for readers of the version that it replaces")
 	fl.StringVar(&f.close, "close", "journal", "what close waits for: journal (a crash of the daemon loses nothing) or disk (nor does a power cut)")
 	fl.StringVar(&f.fsync, "fsync", "disk", "what fsync waits for: journal or disk")
+	fl.StringVar(&f.eager, "eager", "on", "send files while they still grow: on or off")
+	fl.StringSliceVar(&f.eagerSkip, "eager-skip", []string{".*.??????", "*.tmp", "*.part", "*.partial", "*.crdownload", "*~", ".#*"}, "patterns of names that are there for a while only: such files are sent when they are closed")
 	fl.StringVar(&f.metaTTL, "meta-ttl", "5s", "how old a listing may be before OSS is asked again; inf for a bucket that nobody else writes")
 	fl.DurationVar(&f.stall, "stall", 30*time.Second, "how long a call waits for the network without progress before it fails with EIO")
 	fl.DurationVar(&f.drain, "drain", 20*time.Second, "how long an unmount uploads what is pending; the rest stays in the journal")
@@ -186,6 +192,14 @@ func (f *mountFlags) check() error {
 	if err := oneOf("fsync", f.fsync, "journal", "disk"); err != nil {
 		return err
 	}
+	if err := oneOf("eager", cmp.Or(f.eager, "off"), "on", "off"); err != nil {
+		return err
+	}
+	for _, p := range f.eagerSkip {
+		if _, err := path.Match(p, ""); err != nil {
+			return exit(exitUsage, fmt.Errorf("--eager-skip=%s: use patterns such as *.tmp", p))
+		}
+	}
 	if err := oneOf("conflict", f.conflict, "overwrite", "keep-both"); err != nil {
 		return err
 	}
@@ -217,7 +231,7 @@ func (f *mountFlags) ttl() (time.Duration, error) {
 }
 
 func (f *mountFlags) fsOptions() (o fs.Options, err error) {
-	o = fs.Options{UID: f.uid, GID: f.gid, Stall: f.stall, ReadOnly: f.readOnly, Close: fs.Level(f.close), Fsync: fs.Level(f.fsync)}
+	o = fs.Options{EagerSkip: f.eagerSkip, UID: f.uid, GID: f.gid, Stall: f.stall, ReadOnly: f.readOnly, Close: fs.Level(f.close), Fsync: fs.Level(f.fsync)}
 	if o.MetaTTL, err = f.ttl(); err != nil {
 		return o, err
 	}
@@ -239,7 +253,7 @@ func (f *mountFlags) queueOptions(p place, log *slog.Logger) writeback.Options {
 		delay = -1
 	}
 	host, _ := os.Hostname()
-	return writeback.Options{KeepBoth: f.conflict == "keep-both", KeepACL: f.keepACL, Host: host, Alone: f.metaTTL == "inf",
+	return writeback.Options{Eager: f.eager == "on", KeepBoth: f.conflict == "keep-both", KeepACL: f.keepACL, Host: host, Alone: f.metaTTL == "inf",
 		Prefix: p.prefix, Delay: delay, PartSize: int64(f.partSize), Threshold: int64(f.threshold),
 		Concurrency: f.concurrency, Doubt: f.doubt, MaxDirtyAge: f.maxDirtyAge, HandleGrace: f.grace,
 		Log: log}
