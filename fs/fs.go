@@ -32,6 +32,7 @@ type Level string
 const (
 	Journal Level = "journal" // in the journal: a crash of the daemon keeps it
 	Disk    Level = "disk"    // on the local disk: a power cut keeps it
+	OSS     Level = "remote"  // on OSS: the loss of the disk keeps it; an upload that fails is the call's error
 )
 
 // Options for New.

@@ -339,7 +339,11 @@ func (h *handle) Flush(ctx context.Context) syscall.Errno {
 	if err := commit(); err != nil {
 		return h.x.fs.errno("close", err)
 	}
-	if h.x.fs.o.Close == Disk && h.writes {
+	switch {
+	case !h.writes:
+	case h.x.fs.o.Close == OSS:
+		return h.x.fs.errno("close", h.x.publish(ctx))
+	case h.x.fs.o.Close == Disk:
 		return h.x.fs.errno("close", h.x.fs.q.WaitDurable(context.WithoutCancel(ctx), h.x.fs.q.Newest()))
 	}
 	return 0
@@ -350,7 +354,29 @@ func (h *handle) Fsync(ctx context.Context, _ uint32) syscall.Errno {
 	if err := h.x.commit(true); err != nil {
 		return h.x.fs.errno("fsync", err)
 	}
+	if h.x.fs.o.Fsync == OSS {
+		return h.x.fs.errno("fsync", h.x.publish(ctx))
+	}
 	return h.x.fs.sync(ctx)
+}
+
+// publish returns when the bytes that were committed are on OSS (H40).
+func (x *file) publish(ctx context.Context) error {
+	n := x.number()
+	if n == 0 || x.n.isGone() {
+		return nil
+	}
+	return x.fs.q.Publish(context.WithoutCancel(ctx), n, x.fs.o.Stall)
+}
+
+// number is that of the content, 0 if there is none.
+func (x *file) number() uint64 {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	if x.content == nil {
+		return 0
+	}
+	return x.content.Number()
 }
 
 // Release ends the handle; the last writer's seals the content.

@@ -154,7 +154,8 @@ func (t *transfer) moveAside(info object.Info) error {
 	var to string
 	_, err := q.Change(func(c *Change) error {
 		if t.row.Content != 0 && q.isOpen(t.row.Content) {
-			return errStopped // its writer knows it by this name; once it is closed
+			return &object.Error{Op: "conflict", Key: t.row.Key, Kind: object.Again, Fate: object.NotSent,
+				Err: errors.New("its writer knows it by this name: once it is closed")}
 		}
 		cur, err := c.Row(t.row.Key)
 		if err != nil {

@@ -272,6 +272,13 @@ func (m *model) end() {
 // kill ends the process: no goroutine of it changes the journal any more.
 func (m *model) kill() {
 	synctest.Wait()
+	if m.q != nil {
+		for _, key := range m.names {
+			if row, err := m.q.Row(key); err == nil && row != nil && row.Interrupted {
+				m.dirtied[row.Content] = true // perhaps another one, that was filled from it
+			}
+		}
+	}
 	for _, w := range m.writers {
 		w.x.Close()
 	}

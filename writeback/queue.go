@@ -157,6 +157,7 @@ type Queue struct {
 	readers    map[uint64]map[*transfer]struct{} // transfers that read a content
 	holds      map[string]map[*Hold]struct{}     // open handles that read a version through holes
 	follows    map[uint64]map[*Follow]struct{}   // those who have a content open
+	urgent     map[uint64]int                    // how many wait for a content to be published
 	eagers     map[uint64]*eager                 // contents that are being sent while they grow
 	eagerAfter time.Time                         // none begins before
 	ahead      map[uint64]string                 // under which key an open content has an upload
@@ -201,6 +202,7 @@ func Open(ctx context.Context, o Options) (*Queue, error) {
 		readers:    map[uint64]map[*transfer]struct{}{},
 		holds:      map[string]map[*Hold]struct{}{},
 		follows:    map[uint64]map[*Follow]struct{}{},
+		urgent:     map[uint64]int{},
 		eagers:     map[uint64]*eager{},
 		ahead:      map[uint64]string{},
 		successors: map[object.Ref]object.Ref{},

@@ -184,9 +184,10 @@ func sooner(a, b time.Time) time.Time {
 	return a
 }
 
-// waits reports whether the row of key, due then, must not be considered now:
-// it is not due, or known to wait for something, or being carried.
-func (q *Queue) waits(key string, due int64) bool {
+// waits reports whether the row must not be considered now: it is not due, or
+// known to wait for something, or being carried.
+func (q *Queue) waits(row *Row) bool {
+	key, due := row.Key, row.Due
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	_, gathered := q.deletes[key]
@@ -194,7 +195,7 @@ func (q *Queue) waits(key string, due int64) bool {
 	if gathered || blocked {
 		return true
 	}
-	if q.draining || due <= time.Now().UnixNano() {
+	if q.draining || q.urgent[row.Content] > 0 || due <= time.Now().UnixNano() {
 		return false
 	}
 	q.blockLocked(key, time.Unix(0, due), notDue)
@@ -203,6 +204,9 @@ func (q *Queue) waits(key string, due int64) bool {
 
 // notDue is why a row waits that a drain does not wait for.
 const notDue = "changed a moment ago"
+
+// openForWriting is why a row waits for its file to be closed.
+const openForWriting = "open for writing"
 
 func (q *Queue) block(key string, until time.Time, why string) {
 	q.mu.Lock()
@@ -282,7 +286,7 @@ func (q *Queue) stopped() {
 // complete.
 func (q *Queue) admitKey(tx *journal.Tx, key string, gather bool) (t *transfer, full bool, err error) {
 	row, err := tx.Row(key)
-	if err != nil || row == nil || !row.Waiting() || gather && q.waits(key, row.Due) {
+	if err != nil || row == nil || !row.Waiting() || gather && q.waits(row) {
 		return nil, false, err
 	}
 	answered := row.Note != nil && row.Note.Answered
@@ -389,8 +393,8 @@ func (q *Queue) admit(row *Row, at uint64, looked, circle, gather bool) (t *tran
 		return nil, false
 	}
 	switch held := q.heldLocked(row, now); {
-	case row.Content != 0 && q.open[row.Content] > 0:
-		q.blockLocked(row.Key, time.Time{}, "open for writing")
+	case row.Content != 0 && q.open[row.Content] > 0 && q.urgent[row.Content] == 0:
+		q.blockLocked(row.Key, time.Time{}, openForWriting)
 		return nil, false
 	case looked && !circle:
 		q.blockLocked(row.Key, time.Time{}, "another name still needs the object that it replaces")
@@ -488,6 +492,9 @@ func (q *Queue) ended(t *transfer, err error, base string) (park string) {
 	}
 	r.n++
 	r.last = err
+	if len(q.urgent) > 0 {
+		q.announceLocked()
+	}
 	q.stats.Retries++
 	wait := r.wait.NextBackOff()
 	if kind == object.Restart && !errors.Is(err, errIntegrity) || errors.Is(err, errAgainNow) {

@@ -77,6 +77,9 @@ func (q *Queue) BeforeWrite(ctx context.Context, n uint64, mayClone bool) (clone
 	if damaged != nil {
 		return false, damaged
 	}
+	if q.isUrgent(n) {
+		return false, ErrPublishing
+	}
 	if mayClone && q.overdue(n) {
 		return true, nil
 	}

@@ -108,8 +108,8 @@ func (f *mountFlags) mountFlags(c *cobra.Command) {
 	fl.DurationVar(&f.delay, "write-back-delay", time.Second, "time from the first close to the upload, in which rewrites, renames and deletes cost no request")
 	fl.DurationVar(&f.maxDirtyAge, "max-dirty-age", time.Minute, "age of an unpublished close from which on a rewrite does not stop its upload any more")
 	fl.DurationVar(&f.grace, "handle-grace", 30*time.Second, "how long a change waits for readers of the version that it replaces")
-	fl.StringVar(&f.close, "close", "journal", "what close waits for: journal (a crash of the daemon loses nothing) or disk (nor does a power cut)")
-	fl.StringVar(&f.fsync, "fsync", "disk", "what fsync waits for: journal or disk")
+	fl.StringVar(&f.close, "close", "journal", "what close waits for: journal (a crash of the daemon loses nothing), disk (nor does a power cut) or remote (nor does the loss of the disk: it is on OSS)")
+	fl.StringVar(&f.fsync, "fsync", "disk", "what fsync waits for: journal, disk or remote")
 	fl.StringVar(&f.eager, "eager", "on", "send files while they still grow: on or off")
 	fl.StringSliceVar(&f.eagerSkip, "eager-skip", []string{".*.??????", "*.tmp", "*.part", "*.partial", "*.crdownload", "*~", ".#*"}, "patterns of names that are there for a while only: such files are sent when they are closed")
 	fl.StringVar(&f.metaTTL, "meta-ttl", "5s", "how old a listing may be before OSS is asked again; inf for a bucket that nobody else writes")
@@ -186,10 +186,10 @@ func octal(flag, v string) (os.FileMode, error) {
 
 // check refuses flags that mean nothing, before anything is touched.
 func (f *mountFlags) check() error {
-	if err := oneOf("close", f.close, "journal", "disk"); err != nil {
+	if err := oneOf("close", f.close, "journal", "disk", "remote"); err != nil {
 		return err
 	}
-	if err := oneOf("fsync", f.fsync, "journal", "disk"); err != nil {
+	if err := oneOf("fsync", f.fsync, "journal", "disk", "remote"); err != nil {
 		return err
 	}
 	if err := oneOf("eager", cmp.Or(f.eager, "off"), "on", "off"); err != nil {

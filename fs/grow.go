@@ -1,0 +1,99 @@
+package fs
+
+import (
+	"cmp"
+	"context"
+	"path"
+	"slices"
+
+	"github.com/ossmount/ossmount/internal/extent"
+)
+
+func (x *file) isGrowing() bool {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return x.tellAfter > 0 && x.front >= x.tellAfter && x.base == nil && x.origin.IsZero()
+}
+
+// tellGrowth has what was written sent while the file is still open.
+func (x *file) tellGrowth() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	row, err := x.rowLocked(true)
+	if err != nil || x.n.isGone() {
+		x.tellAfter = 0
+		return
+	}
+	row.Key, row.Size = x.n.key(), x.front
+	x.tellAfter = x.fs.q.Grown(row)
+}
+
+// growsEagerly reports whether a file of that name may be sent while it is open:
+// an upload is bound to its name, and some names are there for a while only.
+func (f *FS) growsEagerly(name string) bool {
+	for _, pattern := range f.o.EagerSkip {
+		if ok, err := path.Match(pattern, name); ok || err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// A file that was written to at very many places would make its rows long: the
+// gaps between them are closed, the shortest first. Those that no part can have
+// for itself are sent with what is around them anyway.
+const maxScattered = 8192
+
+func (x *file) isScattered() bool {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return len(x.dirty) > maxScattered
+}
+
+func (x *file) gather(ctx context.Context) {
+	ctx, cancel := x.fs.patient(ctx)
+	defer cancel()
+	gaps, base := x.shortest()
+	for _, g := range gaps {
+		if base != nil && base.need(ctx, g.Off, g.Len(), g.Len()) != nil {
+			return // later, then: it is no matter of correctness
+		}
+		if x.close(g) != nil {
+			return
+		}
+	}
+}
+
+// shortest returns the shorter half of the gaps.
+func (x *file) shortest() ([]extent.Range, *sparse) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	if len(x.dirty) == 0 {
+		return nil, nil
+	}
+	gaps := slices.Collect(x.dirty.Gaps(x.dirty[0].Off, x.dirty[len(x.dirty)-1].End))
+	slices.SortFunc(gaps, func(a, b extent.Range) int { return cmp.Compare(a.Len(), b.Len()) })
+	return gaps[:len(gaps)/2], x.base
+}
+
+// close writes what a gap holds into it, so that it is none any more.
+func (x *file) close(gap extent.Range) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.content == nil || x.vouched || gap.End > x.size {
+		return nil
+	}
+	if x.base != nil {
+		for g := range x.local.Gaps(gap.Off, gap.End) {
+			p := make([]byte, g.Len())
+			if ok, err := x.base.present(p, g.Off); err != nil || !ok {
+				return err
+			}
+			if _, err := x.content.WriteAt(p, g.Off); err != nil {
+				return err
+			}
+		}
+	}
+	x.markLocked(gap.Off, gap.End)
+	return nil
+}

@@ -1,0 +1,224 @@
+package fs
+
+import (
+	"context"
+	"errors"
+	"syscall"
+
+	"github.com/ossmount/ossmount/cache"
+	"github.com/ossmount/ossmount/internal/object"
+	"github.com/ossmount/ossmount/writeback"
+)
+
+// change runs f, which changes the bytes, when there is a content to change and
+// nothing vouches for it. With empty the bytes that there are are not wanted.
+func (x *file) change(ctx context.Context, empty bool, f func() error) error {
+	for {
+		err := x.tryChange(ctx, empty, f)
+		if !errors.Is(err, writeback.ErrPublishing) {
+			return err
+		}
+		// A close or fsync waits for OSS: without a lock of the inode (H42).
+		if err := x.fs.q.AwaitPublished(context.WithoutCancel(ctx), x.number()); err != nil {
+			return err
+		}
+	}
+}
+
+func (x *file) tryChange(ctx context.Context, empty bool, f func() error) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.content == nil {
+		start := x.startLocked
+		if empty {
+			start = x.emptyLocked
+		}
+		if err := start(); err != nil {
+			return err
+		}
+	}
+	if x.vouched {
+		if err := x.beforeLocked(ctx); err != nil {
+			return err
+		}
+	}
+	x.changed = true
+	return f()
+}
+
+// beforeLocked takes back whatever vouches for the content's bytes. It waits
+// for the disk, never for the network.
+func (x *file) beforeLocked(ctx context.Context) error {
+	n := x.content.Number()
+	clone, err := x.fs.q.BeforeWrite(context.WithoutCancel(ctx), n, x.handles == 1 && x.base == nil)
+	if err != nil {
+		return err
+	}
+	if clone {
+		y, err := x.content.Clone()
+		if err != nil {
+			return err
+		}
+		x.useLocked(y)
+		x.origin, x.dirty = object.Ref{}, nil // the other content is about to become one
+	}
+	x.vouched, x.rowIsOpen = false, true
+	return nil
+}
+
+// startLocked gives a file a content, before its first change: what was fetched
+// of it, if that is all, else an empty one with a hole over the version on OSS.
+func (x *file) startLocked() error {
+	origin := x.base.version()
+	if x.base.whole() {
+		y, err := x.base.take()
+		if err != nil {
+			return err
+		}
+		x.useLocked(y)
+		x.base.release()
+		x.base = nil
+		x.vouched, x.named = true, true // what OSS holds, until the first change
+	} else if err := x.holeLocked(origin); err != nil {
+		return err
+	}
+	x.origin, x.dirty, x.since = origin, nil, nil
+	return nil
+}
+
+func (x *file) holeLocked(origin object.Ref) error {
+	y, err := x.fs.create(x.n.key(), x.attr, origin)
+	if err != nil {
+		return err
+	}
+	err = y.Truncate(x.size)
+	if err == nil {
+		follow := x.fs.q.Follow(y.Number(), nil) // until the file's own
+		defer follow.Done()
+		var base *sparse
+		if base, err = x.base.own(y.Number(), follow); err == nil {
+			x.base, x.local = base, nil
+			x.useLocked(y)
+			x.base.follows(x.follow)
+			return nil
+		}
+	}
+	y.Close()
+	return errors.Join(err, x.fs.c.Drop(y.Number()))
+}
+
+// emptyLocked gives a file without a content an empty one.
+func (x *file) emptyLocked() error {
+	y, err := x.fs.create(x.n.key(), x.attr, object.Ref{})
+	if err != nil {
+		return err
+	}
+	x.useLocked(y)
+	x.base.release()
+	x.base, x.local = nil, nil
+	x.size = 0
+	return nil
+}
+
+// create makes a new content for the file at key. Its witness says so from the
+// start: what was never closed is found by its name.
+// With a base it will have holes over that.
+func (f *FS) create(key string, attr object.Attr, base object.Ref) (*cache.Content, error) {
+	if err := f.q.Damaged(); err != nil {
+		return nil, fail(syscall.EROFS)
+	}
+	y, err := f.c.Create()
+	if err != nil {
+		return nil, err
+	}
+	if err := y.SetWitness(cache.Witness{Key: key, Attr: attr, Base: base, State: cache.StateOpen}); err != nil {
+		y.Close()
+		return nil, errors.Join(err, f.c.Drop(y.Number()))
+	}
+	return y, nil
+}
+
+// markLocked notes that the bytes from off up to end were written.
+func (x *file) markLocked(off, end int64) {
+	x.since = x.since.Add(off, end)
+	if x.base != nil {
+		x.local = x.local.Add(off, end)
+	}
+	if !x.origin.IsZero() {
+		x.dirty = x.dirty.Add(off, end)
+	}
+}
+
+// growLocked notes that the file has size bytes at least: what is new is zeros,
+// and not of the base.
+func (x *file) growLocked(size int64) {
+	if size > x.size {
+		x.markLocked(x.size, size)
+		x.size = size
+	}
+}
+
+// write implements write at any offset.
+func (x *file) write(ctx context.Context, p []byte, off int64) (n int, err error) {
+	err = x.change(ctx, false, func() error {
+		n, err = x.content.WriteAt(p, off)
+		if end := off + int64(n); n > 0 {
+			x.markLocked(off, end)
+			x.growLocked(end)
+			if off <= x.front {
+				x.front = max(x.front, end)
+			}
+		}
+		x.attr.Modified(now())
+		return err
+	})
+	if err == nil && x.isScattered() {
+		x.gather(context.WithoutCancel(ctx))
+	}
+	if err == nil && x.isGrowing() {
+		x.tellGrowth()
+	}
+	return n, err
+}
+
+// truncate sets the size.
+func (x *file) truncate(ctx context.Context, size int64) error {
+	return x.change(ctx, size == 0, func() error {
+		if err := x.content.Truncate(size); err != nil {
+			return err
+		}
+		x.growLocked(size)
+		x.size = size
+		x.local, x.dirty, x.since = x.local.Clip(size), x.dirty.Clip(size), x.since.Clip(size)
+		x.front = min(x.front, size)
+		x.attr.Modified(now())
+		return nil
+	})
+}
+
+// allocate implements fallocate with the modes that a content can do.
+func (x *file) allocate(ctx context.Context, off, n int64, mode uint32) error {
+	if mode&^(fallocKeepSize|fallocPunch|fallocZero) != 0 {
+		return fail(syscall.EOPNOTSUPP)
+	}
+	return x.change(ctx, false, func() error {
+		if err := x.content.Allocate(mode, off, n); err != nil {
+			return err
+		}
+		if mode&fallocKeepSize == 0 {
+			x.growLocked(off + n)
+		}
+		if mode&(fallocPunch|fallocZero) != 0 {
+			x.markLocked(off, min(off+n, x.size))
+		}
+		x.attr.Modified(now())
+		return nil
+	})
+}
+
+// Modes of fallocate(2).
+const (
+	fallocKeepSize = 0x01
+	fallocPunch    = 0x02
+	fallocZero     = 0x10
+)
