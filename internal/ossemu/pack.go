@@ -148,6 +148,9 @@ func (st *store) packLocked(body []byte) (segment, error) {
 // the middle leaves some moved and some not.
 func (st *store) repackLocked() (dead []uint64, err error) {
 	p := &st.packs
+	if st.sync { // packs are never flushed; these are older, and stay
+		return nil, nil
+	}
 	if p.size < max(p.repackAt+2*p.live, p.retryAt) {
 		return nil, nil
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -213,6 +214,27 @@ func TestPacksThatAreMostlyDeadAreEmptied(t *testing.T) {
 	}
 	if got := r.get("n"); !bytes.Equal(got, want["plain"][10:30]) {
 		t.Error("the part that was copied differs")
+	}
+}
+
+// With Sync nothing may depend on bytes that are only in memory, and packs are
+// never flushed: what is in them already stays where it is.
+func TestPacksStayWhereTheyAreWithSync(t *testing.T) {
+	r := newRig(t)
+	r.s.store.packs.repackAt = 1 << 40
+	r.put("k", []byte("kept"))
+	for i := range 20 {
+		r.put("churn", pattern(i, packBody))
+	}
+	at := r.places("k")
+	r.die()
+	o := testOptions()
+	o.Sync = true
+	r.open(o)
+	r.s.store.packs.repackAt = 0
+	r.put("other", []byte("other"))
+	if now := r.places("k"); !slices.Equal(now, at) {
+		t.Errorf("k was at %v and is at %v", at, now)
 	}
 }
 
