@@ -214,6 +214,38 @@ func TestV4AdditionalHeadersAndSTS(t *testing.T) {
 	})
 }
 
+func TestAURLLivesForOneSecondToSevenDays(t *testing.T) {
+	r := newRig(t)
+	r.put("k", []byte("body"))
+	b := r.bucket(oss.AuthV4)
+	now := time.Now()
+	r.s.o.Now = func() time.Time { return now } // none expires in the course of the test
+	for _, c := range []struct {
+		seconds int64
+		code    string // empty: believed
+	}{
+		{0, "InvalidArgument"},
+		{1, ""},
+		{7 * 24 * 3600, ""},
+		{7*24*3600 + 1, "InvalidArgument"},
+		{1<<34 + 1266874890, "InvalidArgument"}, // in nanoseconds it is little more than 2^64
+	} {
+		get, err := b.SignURL("k", oss.HTTPGet, c.seconds)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := b.GetObjectWithURL(get)
+		if c.code != "" {
+			wantCode(t, err, 400, c.code)
+		} else if err != nil {
+			t.Errorf("%d seconds: %v", c.seconds, err)
+		}
+		if err == nil {
+			body.Close()
+		}
+	}
+}
+
 func TestPresignedURLs(t *testing.T) {
 	allVersions(t, func(t *testing.T, v oss.AuthVersionType) {
 		r := newRigWith(t, withToken())

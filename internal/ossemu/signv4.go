@@ -14,7 +14,7 @@ import (
 const (
 	schemeV4     = "OSS4-HMAC-SHA256"
 	unsignedBody = "UNSIGNED-PAYLOAD"
-	maxURLLife   = 7 * 24 * time.Hour
+	maxURLLife   = 7 * 24 * 60 * 60 // seconds
 )
 
 func (c *call) headerV4(header string) (signature, error) {
@@ -44,7 +44,7 @@ func (c *call) urlV4() (signature, error) {
 	sig.readCredential(c.query.get("x-oss-credential"))
 	sig.readAdditional(c.query.get("x-oss-additional-headers"))
 	seconds, err := strconv.ParseInt(c.query.get("x-oss-expires"), 10, 64)
-	if err != nil || seconds < 0 || time.Duration(seconds)*time.Second > maxURLLife ||
+	if err != nil || seconds < 1 || seconds > maxURLLife ||
 		c.query.get("x-oss-signature-version") != schemeV4 || sig.access == "" || sig.provided == "" {
 		return sig, invalidArgument("x-oss-signature-version", c.query.get("x-oss-signature-version"), "The query parameters of the signature are invalid.")
 	}
