@@ -171,8 +171,10 @@ func headerTags(h http.Header) ([]pair, error) {
 		return nil, refuse(400, "InvalidTag", "The tagging header is not well-formed.", "")
 	}
 	var tags []pair
-	for key, value := range values {
-		tags = append(tags, pair{key, value[0]})
+	for key, list := range values {
+		for _, value := range list {
+			tags = append(tags, pair{key, value})
+		}
 	}
 	return tags, checkTags(tags)
 }

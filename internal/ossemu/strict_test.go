@@ -102,6 +102,7 @@ func TestHeadersThatOSSRefuses(t *testing.T) {
 		"a callback that is no JSON":   {"x-oss-callback", base64.StdEncoding.EncodeToString([]byte("no")), "InvalidArgument"},
 		"a callback that is no base64": {"x-oss-callback", "{}", "InvalidArgument"},
 		"a tag with an ampersand":      {"x-oss-tagging", "a=x%26y", "InvalidTag"},
+		"a tag twice":                  {"x-oss-tagging", "a=1&a=2", "InvalidTag"},
 		"eleven tags":                  {"x-oss-tagging", "a=&b=&c=&d=&e=&f=&g=&h=&i=&j=&k=", "InvalidTag"},
 	} {
 		err := b.PutObject("k", strings.NewReader("x"), oss.SetHeader(c.header, c.value))
