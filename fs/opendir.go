@@ -22,6 +22,7 @@ type dirHandle struct {
 
 	mu     sync.Mutex
 	s      *dirStream
+	gave   bool     // Readdirent gave a name when it was last called
 	at     int      // offset of what comes next
 	given  []uint64 // hashes of the places of what was given out, from offset 2 on
 	places []string // where the blocks begin: after this place
@@ -44,14 +45,26 @@ func (n *node) OpendirHandle(context.Context, uint32) (gofs.FileHandle, uint32, 
 	return &dirHandle{n: n}, 0, 0
 }
 
-// Readdirent implements readdir.
+// Readdirent implements readdir. An error ends an answer that holds names
+// already, and is told by the next one if it lasts: go-fuse remembers an error
+// that comes behind a name for good, and from then on gives it to the kernel
+// instead of each name that did not fit into the answer before. Who reads on, as
+// every library does when a signal has interrupted it, would miss those names.
+//
+// An answer holds a name, if one was given last: it stands in this answer, or
+// did not fit into the one before and begins this one.
 func (d *dirHandle) Readdirent(ctx context.Context) (*fuse.DirEntry, syscall.Errno) {
 	ctx, cancel := context.WithTimeout(ctx, d.n.fs.o.Stall)
 	defer cancel()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	e, ok, err := d.moreLocked(ctx)
-	if err != nil || !ok {
+	begun := d.gave
+	d.gave = err == nil && ok
+	switch {
+	case err != nil && begun:
+		return nil, 0
+	case !d.gave:
 		return nil, d.n.fs.errno("readdir", err)
 	}
 	d.at++
@@ -129,6 +142,7 @@ func hash(s string) uint64 {
 func (d *dirHandle) Seekdir(_ context.Context, off uint64) syscall.Errno {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.gave = false
 	switch {
 	case off == uint64(d.at):
 		return 0
