@@ -180,7 +180,8 @@ func (c *call) uploadPartCopy() (*answer, error) {
 		return nil, err
 	}
 	p := &part{number: number, size: got.size, etag: got.etag(), crc: got.crc, modified: c.now(), segments: got.segments}
-	if err := c.putPart(id, p); err != nil {
+	u, err := c.putPart(id, p)
+	if err != nil {
 		return nil, err
 	}
 	out := &answer{status: 200, xml: copyResult{
@@ -188,6 +189,7 @@ func (c *call) uploadPartCopy() (*answer, error) {
 	}}
 	out.set("ETag", quote(p.etag))
 	setCRC(out, p.crc)
+	echoEncryption(out, u.attrs)
 	return out, nil
 }
 

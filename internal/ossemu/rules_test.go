@@ -143,6 +143,26 @@ func TestMultipartRules(t *testing.T) {
 	wantCode(t, err, 404, "NoSuchUpload")
 }
 
+// The answers to the parts of an upload that is to be encrypted say so.
+func TestPartsAreEncryptedAsTheirUploadIs(t *testing.T) {
+	r := newRig(t)
+	r.put("source", []byte("one"))
+	b := r.bucket(oss.AuthV4)
+	up, err := b.InitiateMultipartUpload("k", oss.ServerSideEncryption("AES256"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sent, copied http.Header
+	_, err = b.UploadPart(up, strings.NewReader("x"), 1, 1, oss.GetResponseHeader(&sent))
+	if v := sent.Get("X-Oss-Server-Side-Encryption"); err != nil || v != "AES256" {
+		t.Errorf("a part has encryption %q, %v", v, err)
+	}
+	_, err = b.UploadPartCopy(up, testBucket, "source", 0, 3, 2, oss.GetResponseHeader(&copied))
+	if v := copied.Get("X-Oss-Server-Side-Encryption"); err != nil || v != "AES256" {
+		t.Errorf("a part that was copied has encryption %q, %v", v, err)
+	}
+}
+
 func TestConditionsOfGet(t *testing.T) {
 	r := newRig(t)
 	b := r.bucket(oss.AuthV4)

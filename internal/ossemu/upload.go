@@ -65,7 +65,7 @@ func (c *call) uploadPart() (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = c.s.store.view(func() error { return c.mayPutPartLocked(id, number) })
+	err = c.s.store.view(func() error { _, err := c.mayPutPartLocked(id, number); return err })
 	if err != nil {
 		return nil, err
 	}
@@ -75,33 +75,37 @@ func (c *call) uploadPart() (*answer, error) {
 	}
 	defer c.release(got)
 	p := &part{number: number, size: got.size, etag: got.etag(), crc: got.crc, modified: c.now(), segments: got.segments}
-	if err := c.putPart(id, p); err != nil {
+	u, err := c.putPart(id, p)
+	if err != nil {
 		return nil, err
 	}
-	return stored(got), nil
+	out := stored(got)
+	echoEncryption(out, u.attrs)
+	return out, nil
 }
 
 // putPart adds a part to an upload that still exists when its bytes are there.
-func (c *call) putPart(id uploadKey, p *part) error {
-	return c.s.store.change(func() (record, error) {
-		if err := c.mayPutPartLocked(id, p.number); err != nil {
+func (c *call) putPart(id uploadKey, p *part) (u *upload, err error) {
+	err = c.s.store.change(func() (_ record, err error) {
+		if u, err = c.mayPutPartLocked(id, p.number); err != nil {
 			return record{}, err
 		}
 		return record{kind: recPart, bucket: c.bucket, id: id, part: p}, nil
 	})
+	return u, err
 }
 
 // mayPutPartLocked checks that the upload is open and, where it is sequential,
 // that the part is the next, or the last again.
-func (c *call) mayPutPartLocked(id uploadKey, number int) error {
+func (c *call) mayPutPartLocked(id uploadKey, number int) (*upload, error) {
 	u, err := c.s.store.uploadLocked(c.bucket, id)
 	if err != nil || !u.sequential {
-		return err
+		return u, err
 	}
 	if n := len(u.parts); number != n && number != n+1 {
-		return refuse(400, "PartNotSequential", "The part is not the next of a sequential upload.", "", pair{"PartNumber", strconv.Itoa(number)})
+		return nil, refuse(400, "PartNotSequential", "The part is not the next of a sequential upload.", "", pair{"PartNumber", strconv.Itoa(number)})
 	}
-	return nil
+	return u, nil
 }
 
 func (c *call) abort() (*answer, error) {
