@@ -22,11 +22,21 @@ type dirHandle struct {
 
 	mu     sync.Mutex
 	s      *dirStream
-	gave   bool     // Readdirent gave a name when it was last called
+	answer context.Context // that Readdirent fills, and how many bytes it has left
+	room   int
 	at     int      // offset of what comes next
 	given  []uint64 // hashes of the places of what was given out, from offset 2 on
 	places []string // where the blocks begin: after this place
 	skip   map[uint64]struct{}
+}
+
+// smallestAnswer is the least that the kernel has room for: a page.
+const smallestAnswer = 4096
+
+// sizeOf is what a name of n bytes takes of an answer with attributes.
+func sizeOf(n int) int {
+	const entryOut, dirent = 128, 24
+	return entryOut + dirent + (n+7)/8*8
 }
 
 // block is how many names lie between two places that are kept.
@@ -45,28 +55,28 @@ func (n *node) OpendirHandle(context.Context, uint32) (gofs.FileHandle, uint32, 
 	return &dirHandle{n: n}, 0, 0
 }
 
-// Readdirent implements readdir. An error ends an answer that holds names
-// already, and is told by the next one if it lasts: go-fuse remembers an error
-// that comes behind a name for good, and from then on gives it to the kernel
-// instead of each name that did not fit into the answer before. Who reads on, as
-// every library does when a signal has interrupted it, would miss those names.
-//
-// An answer holds a name, if one was given last: it stands in this answer, or
-// did not fit into the one before and begins this one.
+// Readdirent implements readdir. It ends an answer when the smallest might be too
+// short for one more name with its attributes, since go-fuse (2.12.1) loses names
+// that do not fit, and nobody is told: each of them once an error has come behind
+// another name, such as the EINTR after which every library reads on; and those
+// between, if the kernel asks for the rest of an answer again, because of a signal,
+// and now with attributes.
 func (d *dirHandle) Readdirent(ctx context.Context) (*fuse.DirEntry, syscall.Errno) {
-	ctx, cancel := context.WithTimeout(ctx, d.n.fs.o.Stall)
-	defer cancel()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	e, ok, err := d.moreLocked(ctx)
-	begun := d.gave
-	d.gave = err == nil && ok
-	switch {
-	case err != nil && begun:
+	if d.answer != ctx { // each answer has a context of its own
+		d.answer, d.room = ctx, smallestAnswer
+	}
+	if d.room < sizeOf(maxName) {
 		return nil, 0
-	case !d.gave:
+	}
+	ctx, cancel := context.WithTimeout(ctx, d.n.fs.o.Stall)
+	defer cancel()
+	e, ok, err := d.moreLocked(ctx)
+	if err != nil || !ok {
 		return nil, d.n.fs.errno("readdir", err)
 	}
+	d.room -= sizeOf(len(e.Name))
 	d.at++
 	e.Off = uint64(d.at)
 	return &e, 0
@@ -142,7 +152,6 @@ func hash(s string) uint64 {
 func (d *dirHandle) Seekdir(_ context.Context, off uint64) syscall.Errno {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.gave = false
 	switch {
 	case off == uint64(d.at):
 		return 0

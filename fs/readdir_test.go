@@ -13,63 +13,102 @@ import (
 	"github.com/ossmount/ossmount/internal/object"
 )
 
-// Whoever reads a directory on after an error, as libraries do by themselves
-// when a signal has interrupted them, finds every name once.
-func TestNoNameIsLostBehindAnError(t *testing.T) {
-	for _, paged := range []bool{false, true} {
-		t.Run(fmt.Sprint("paged ", paged), func(t *testing.T) {
+// reader reads the root as a kernel does.
+type reader struct {
+	raw   fuse.RawFileSystem
+	fh    uint64
+	at    uint64
+	names []string
+	told  int // errors
+}
+
+func (b *testbed) reader(t *testing.T) *reader {
+	t.Helper()
+	raw := gofs.NewNodeFS(b.fs.Root(), &gofs.Options{RootStableAttr: &gofs.StableAttr{Ino: 1, Mode: fuse.S_IFDIR}})
+	var open fuse.OpenOut
+	if s := raw.OpenDir(nil, &fuse.OpenIn{InHeader: fuse.InHeader{NodeId: 1}}, &open); !s.Ok() {
+		t.Fatal(s)
+	}
+	return &reader{raw: raw, fh: open.Fh}
+}
+
+// read asks once, and takes no more than most names of the answer: a signal
+// makes the kernel leave the rest, and ask for it again. More is false at the end.
+func (r *reader) read(plus bool, most int) (more bool) {
+	ask, attributes := r.raw.ReadDir, 0
+	if plus {
+		ask, attributes = r.raw.ReadDirPlus, 128
+	}
+	out := fuse.NewDirEntryList(make([]byte, smallestAnswer), r.at)
+	if s := ask(nil, &fuse.ReadIn{InHeader: fuse.InHeader{NodeId: 1}, Fh: r.fh, Offset: r.at}, out); !s.Ok() {
+		r.told++
+		return true
+	}
+	answer := out.Bytes()
+	more = len(answer) > 0
+	for ; len(answer) > 0 && most > 0; most-- {
+		e := answer[attributes:]
+		r.at = binary.NativeEndian.Uint64(e[8:])
+		n := int(binary.NativeEndian.Uint32(e[16:]))
+		r.names = append(r.names, string(e[24:24+n]))
+		answer = e[24+(n+7)/8*8:]
+	}
+	return more
+}
+
+// Whoever reads a directory on after an error, or after a signal, as libraries
+// do by themselves, finds every name once.
+func TestNoNameIsLostToWhoReadsOn(t *testing.T) {
+	const many = 1000
+	for _, c := range []struct {
+		name  string
+		paged bool
+		fails int // which listing fails, and the next one with it
+		plus  func(n int) bool
+		most  func(n int) int
+	}{
+		{"an error at the beginning", false, 1, func(int) bool { return false }, func(int) int { return many }},
+		{"an error in the middle", true, 3, func(int) bool { return false }, func(int) int { return many }},
+		{"an error, with attributes", true, 2, func(int) bool { return true }, func(int) int { return many }},
+		{"signals", false, 0, func(n int) bool { return n%2 == 1 }, func(n int) int { return []int{1, many}[n%2] }},
+		{"more signals", true, 0, func(n int) bool { return n%3 == 1 }, func(n int) int { return []int{3, 2, many, 1}[n%4] }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
 			b := newTestbed(t, t.TempDir())
 			defer b.tidy()
-			raw := gofs.NewNodeFS(b.fs.Root(), &gofs.Options{RootStableAttr: &gofs.StableAttr{Ino: 1, Mode: fuse.S_IFDIR}})
-			var want []string
-			for i := range 30 {
-				want = append(want, fmt.Sprintf("f%02d", i))
-				b.object(t, want[i], nil)
+			want := []string{".", ".."}
+			for i := range 300 {
+				name := fmt.Sprintf("%0*d", 4+i%20, i)
+				b.object(t, name, nil)
+				want = append(want, name)
 			}
-			asked, fails := 0, 1
-			if paged {
+			slices.Sort(want[2:])
+			if c.paged {
 				b.fs.o.MetaTTL = 1 << 40
 				b.fs.overlay.isBig("")
-				b.fs.remote = &smallPages{Remote: b.fs.remote, max: 7}
-				fails = 3
+				b.fs.remote = &smallPages{Remote: b.fs.remote, max: 70}
 			}
-			b.fs.remote = &hooked{b.fs.remote, func(object.ListQuery) error {
-				if asked++; asked == fails || asked == fails+1 {
+			asked := 0
+			b.fs.remote = &hooked{b.fs.remote, func(q object.ListQuery) error {
+				if q.Max == 1 { // of one name
+					return nil
+				}
+				if asked++; c.fails > 0 && (asked == c.fails || asked == c.fails+1) {
 					return &object.Error{Op: "ListObjectsV2", Kind: object.Denied, Fate: object.Answered, Status: 403, Err: errors.New("no")}
 				}
 				return nil
 			}}
-			var open fuse.OpenOut
-			if s := raw.OpenDir(nil, &fuse.OpenIn{InHeader: fuse.InHeader{NodeId: 1}}, &open); !s.Ok() {
-				t.Fatal(s)
-			}
-			var got []string
-			told, at := 0, uint64(0)
-			for {
-				out := fuse.NewDirEntryList(make([]byte, 200), at) // has room for six names
-				s := raw.ReadDir(nil, &fuse.ReadIn{InHeader: fuse.InHeader{NodeId: 1}, Fh: open.Fh, Offset: at}, out)
-				if !s.Ok() {
-					if told++; told > 20 {
-						t.Fatalf("told again and again: %v", s)
-					}
-					continue
-				}
-				answer := out.Bytes()
-				if len(answer) == 0 {
-					break
-				}
-				for len(answer) > 0 {
-					at = binary.NativeEndian.Uint64(answer[8:])
-					n := int(binary.NativeEndian.Uint32(answer[16:]))
-					got = append(got, string(answer[24:24+n]))
-					answer = answer[24+(n+7)/8*8:]
+			r := b.reader(t)
+			for n := 0; r.read(c.plus(n), c.most(n)); n++ {
+				if n > 1000 {
+					t.Fatal("it does not end")
 				}
 			}
-			if told != 1 {
-				t.Errorf("an error that lasts was told %d times", told)
+			if (r.told > 0) != (c.fails > 0) || r.told > 2 {
+				t.Errorf("told of %d errors", r.told)
 			}
-			if want = append([]string{".", ".."}, want...); !slices.Equal(got, want) {
-				t.Errorf("%d names: %q", len(got), got)
+			if !slices.Equal(r.names, want) {
+				t.Errorf("%d names, want %d: %q", len(r.names), len(want), r.names)
 			}
 		})
 	}
