@@ -319,7 +319,7 @@ func (q *Queue) hasSettled(t *transfer, ref object.Ref, seq uint64, s settled) {
 	defer q.mu.Unlock()
 	q.stats.Objects++
 	for _, n := range s.dropped {
-		q.unneeded = append(q.unneeded, unneeded{n, seq})
+		q.unneedLocked(n, seq)
 	}
 	switch base := t.row.Base; {
 	case base.IsZero() || t.row.Content != 0:

@@ -75,7 +75,7 @@ func (q *Queue) afterChange(seq uint64, c *Change) {
 		}
 	}
 	for _, n := range c.dropped {
-		q.unneeded = append(q.unneeded, unneeded{n, seq})
+		q.unneedLocked(n, seq)
 	}
 	q.announceLocked()
 	q.poke()

@@ -353,7 +353,7 @@ func (q *Queue) filled(row *Row, y *cache.Content) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if row.Content != 0 {
-		q.unneeded = append(q.unneeded, unneeded{row.Content, seq})
+		q.unneedLocked(row.Content, seq)
 	}
 	q.unblockLocked(row.Base.Key)
 	q.poke()

@@ -8,12 +8,10 @@ import (
 	"github.com/ossmount/ossmount/journal"
 )
 
-// unneeded is a content that nothing names since the state at; the state at
-// the horizon may still name it.
-type unneeded struct {
-	content uint64
-	at      uint64
-}
+// unneedLocked notes that content n was given up in the state at, though perhaps
+// for another name. The state at the horizon may still name it, and so may any
+// until it was given up for the last time (H2).
+func (q *Queue) unneedLocked(n, at uint64) { q.unneeded[n] = max(q.unneeded[n], at) }
 
 // janitor drops contents that are not needed any more once the horizon has
 // passed the state that gave them up (H2), and evicts clean copies when room
@@ -57,15 +55,12 @@ func (q *Queue) drop(n uint64) {
 func (q *Queue) droppable(horizon uint64) (out []uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	keep := q.unneeded[:0]
-	for _, u := range q.unneeded {
-		if u.at <= horizon && len(q.readers[u.content]) == 0 {
-			out = append(out, u.content)
-		} else {
-			keep = append(keep, u)
+	for n, at := range q.unneeded {
+		if at <= horizon && len(q.readers[n]) == 0 {
+			out = append(out, n)
+			delete(q.unneeded, n)
 		}
 	}
-	q.unneeded = keep
 	return out
 }
 
@@ -115,6 +110,6 @@ func (q *Queue) evict() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, c := range cleans {
-		q.unneeded = append(q.unneeded, unneeded{c.Content, seq})
+		q.unneedLocked(c.Content, seq)
 	}
 }

@@ -164,9 +164,9 @@ type Queue struct {
 	successors map[object.Ref]object.Ref         // versions that we replaced by one with the same bytes
 	confirmed  map[string]object.Ref             // versions that a copy of ours has just found in place
 	reconciled map[string]bool                   // uploads whose parts are known for sure
-	unneeded   []unneeded
-	changed    chan struct{} // closed and replaced when a row has gone or come to rest
-	damaged    error         // a content could not be made durable (H11)
+	unneeded   map[uint64]uint64                 // contents that have been given up, and in which state last (janitor.go)
+	changed    chan struct{}                     // closed and replaced when a row has gone or come to rest
+	damaged    error                             // a content could not be made durable (H11)
 	stats      Stats
 }
 
@@ -203,6 +203,7 @@ func Open(ctx context.Context, o Options) (*Queue, error) {
 		holds:      map[string]map[*Hold]struct{}{},
 		follows:    map[uint64]map[*Follow]struct{}{},
 		urgent:     map[uint64]int{},
+		unneeded:   map[uint64]uint64{},
 		eagers:     map[uint64]*eager{},
 		ahead:      map[uint64]string{},
 		successors: map[object.Ref]object.Ref{},

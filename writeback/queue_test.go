@@ -287,3 +287,32 @@ func TestContentsWithoutAName(t *testing.T) {
 		}
 	}
 }
+
+// A file is renamed, that becomes durable, and then it is removed: until that is
+// durable too, a power cut brings its name back, and its bytes must be there.
+// covers H2
+func TestRenamedAndRemovedBytesOutliveTheHorizon(t *testing.T) {
+	r, _ := freeRooms(t)
+	n, _ := r.put(t, "t", "text")
+	seq, err := r.q.Change(func(c *Change) error { return c.Move("t", "b", nil, object.Ref{}, true) })
+	if err == nil {
+		err = r.j.WaitHorizon(t.Context(), seq)
+	}
+	if err == nil {
+		_, err = r.q.Change(func(c *Change) error { return c.Delete("b", object.Ref{}, true) })
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.q.sweep()
+	if _, err := r.c.Stat(n); err != nil {
+		t.Errorf("the state at the horizon names bytes that are gone: %v", err)
+	}
+	if err := r.j.WaitHorizon(t.Context(), r.j.Last()); err != nil {
+		t.Fatal(err)
+	}
+	r.q.sweep()
+	if _, err := r.c.Stat(n); err == nil {
+		t.Error("bytes that nothing names stay")
+	}
+}

@@ -56,7 +56,7 @@ func (q *Queue) Unneeded(n uint64) {
 	last := q.j.Last() // before q.mu, which is the innermost lock
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.unneeded = append(q.unneeded, unneeded{n, last})
+	q.unneedLocked(n, last)
 }
 
 // BeforeWrite must be called before the first change of content n after it was
