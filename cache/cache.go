@@ -69,6 +69,9 @@ func (c *Cache) sub(n uint64) string {
 }
 
 // path returns the file of content n: contents/<low byte>/<number in hex>.
+// Path is where content n lies on the local disk.
+func (c *Cache) Path(n uint64) string { return c.path(n) }
+
 func (c *Cache) path(n uint64) string { return filepath.Join(c.sub(n), strconv.FormatUint(n, 16)) }
 
 // Open takes the cache directory dir and makes it where it is missing.

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ossmount/ossmount/integration/harness"
 )
 
@@ -191,5 +193,27 @@ func TestNothingIsSentAheadWithEagerOff(t *testing.T) {
 	}
 	g.ok(f.Close())
 	g.m.umount(0, "--drain=2m")
+	g.verify("", g.source)
+}
+
+// What is set beside the bytes after an upload has begun is published too.
+// covers H21
+func TestAttributesSetWhileAFileIsSent(t *testing.T) {
+	t.Parallel()
+	g := grows(t)
+	g.writeSlowly(func(f *os.File) {
+		g.ok(f.Chmod(0o640))
+		g.ok(unix.Fsetxattr(int(f.Fd()), "user.color", []byte("blue"), 0))
+	})
+	g.m.wait(g.m.Point)
+	g.m.umount(0)
+	g.m = g.mount("another-cache")
+	st, err := os.Stat(g.m.in(bigKey))
+	g.ok(err)
+	v := make([]byte, 10)
+	n, err := unix.Getxattr(g.m.in(bigKey), "user.color", v)
+	if st.Mode().Perm() != 0o640 || err != nil || string(v[:n]) != "blue" {
+		t.Errorf("mode %v, color %q, %v", st.Mode(), v[:max(n, 0)], err)
+	}
 	g.verify("", g.source)
 }

@@ -3,6 +3,7 @@ package journal
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/ossmount/ossmount/internal/extent"
@@ -102,9 +103,25 @@ type Note struct {
 	// (R8).
 	Answered  bool       `json:"a,omitempty"`
 	Published object.Ref `json:"r,omitzero"`
-	// Attr is what the object was published with, if that is not what the row
+	// Begun is what the object was published with, if that is not what the row
 	// says: the rest is a copy onto itself (H21).
-	Attr *object.Attr `json:"at,omitempty"`
+	Begun *Begun `json:"at,omitempty"`
+}
+
+// Begun is what an upload began with beside the bytes: its object will carry
+// that, whatever the row says by then (H21).
+type Begun struct {
+	Attr    object.Attr    `json:"a,omitzero"`
+	Meta    object.Meta    `json:"m,omitempty"`
+	Headers object.Headers `json:"h,omitempty"`
+}
+
+// Begin returns what an upload of the row begins with.
+func (r *Row) Begin() Begun { return Begun{r.Attr, r.Meta, r.Headers} }
+
+// Differs reports that r says something else.
+func (b *Begun) Differs(r *Row) bool {
+	return b.Attr.Published() != r.Attr.Published() || !maps.Equal(b.Meta, r.Meta) || !maps.Equal(b.Headers, r.Headers)
 }
 
 // IsHole reports that no byte of the row is here.
@@ -144,16 +161,16 @@ func (r *Row) Waiting() bool { return r.Parked == "" && !r.Interrupted }
 
 // Upload is a multipart upload of the content of a key (see Part).
 type Upload struct {
-	Num      uint64      `json:"n"`           // names its parts here: the state that it was first written in
-	ID       string      `json:"i,omitempty"` // empty: asked for, answer not noted
-	Content  uint64      `json:"c,omitempty"`
-	Base     object.Ref  `json:"b,omitzero"` // of the parts that are copied
-	Size     int64       `json:"z"`
-	PartSize int64       `json:"p"`          // of parts with a body, as planned
-	Attr     object.Attr `json:"a,omitzero"` // as the upload began with (H21)
-	Tag      string      `json:"t"`
-	Asked    int64       `json:"w"`           // Unix nanoseconds
-	Seq      uint64      `json:"s,omitempty"` // of the row whose bytes all its parts were last compared with
+	Num      uint64     `json:"n"`           // names its parts here: the state that it was first written in
+	ID       string     `json:"i,omitempty"` // empty: asked for, answer not noted
+	Content  uint64     `json:"c,omitempty"`
+	Base     object.Ref `json:"b,omitzero"` // of the parts that are copied
+	Size     int64      `json:"z"`
+	PartSize int64      `json:"p"` // of parts with a body, as planned
+	Begun
+	Tag   string `json:"t"`
+	Asked int64  `json:"w"`           // Unix nanoseconds
+	Seq   uint64 `json:"s,omitempty"` // of the row whose bytes all its parts were last compared with
 }
 
 // Part is a part that OSS has acknowledged.

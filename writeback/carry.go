@@ -3,6 +3,7 @@ package writeback
 import (
 	"context"
 	"errors"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -134,15 +135,7 @@ func (t *transfer) changed() bool {
 
 // options says what is published beside the bytes.
 func (t *transfer) options(tag string) object.PutOptions {
-	m := object.Meta{}
-	for k, v := range t.row.Meta {
-		m[k] = v
-	}
-	if t.row.Attr.Mode != 0 {
-		t.row.Attr.AddTo(m)
-	}
-	m[object.TagMeta] = tag
-	return object.PutOptions{Meta: m, Headers: t.headers()}
+	return object.PutOptions{Meta: metaOf(t.row.Begin(), tag), Headers: t.headers()}
 }
 
 // publish notes in the row what is about to be published (R7), waits until the
@@ -405,8 +398,8 @@ func (t *transfer) settleLater(tx *journal.Tx, cur *Row, d *journal.Doubt, ref o
 		return err
 	}
 	if u != nil && u.Tag == cur.Note.Tag { // it was completed
-		if u.Attr.Published() != cur.Attr.Published() {
-			cur.Note.Attr = &u.Attr
+		if u.Differs(cur) {
+			cur.Note.Begun = &u.Begun
 		}
 		if err := tx.DropUpload(t.row.Key); err != nil {
 			return err
@@ -422,13 +415,13 @@ func (t *transfer) settleNow(tx *journal.Tx, cur *Row, ref object.Ref, s *settle
 	if err != nil {
 		return err
 	}
-	var oldAttr *object.Attr
+	var begun *journal.Begun // what the object carries, if that is not what the row says
 	switch {
 	case cur.Note == nil:
-	case u != nil && u.Tag == cur.Note.Tag && u.Attr.Published() != cur.Attr.Published():
-		oldAttr = &u.Attr
+	case u != nil && u.Tag == cur.Note.Tag && u.Differs(cur):
+		begun = &u.Begun
 	default:
-		oldAttr = cur.Note.Attr
+		begun = cur.Note.Begun
 	}
 	switch {
 	case u == nil:
@@ -464,15 +457,16 @@ func (t *transfer) settleNow(tx *journal.Tx, cur *Row, ref object.Ref, s *settle
 	} else {
 		memo.Attrs = t.attrs(tx, ref)
 		memo.Attrs.Headers, memo.Attrs.Ctime, memo.Attrs.Atime = cur.Headers, cur.Attr.Ctime, cur.Attr.Atime
-		if oldAttr != nil {
-			memo.Attrs.Meta = attrMeta(memo.Attrs.Meta, *oldAttr)
+		if begun != nil {
+			memo.Attrs.Meta = metaOf(*begun, memo.Attrs.Meta[object.TagMeta])
+			memo.Attrs.Headers = begun.Headers
 		}
 		if err := tx.PutAttrs(memo.Attrs); err != nil {
 			return err
 		}
 	}
 	tx.BeforeCommit(func() error { t.q.memos.settled(key, memo); return nil })
-	if oldAttr != nil {
+	if begun != nil {
 		// Attributes are fixed at Initiate (H21): the rest of the row is a
 		// copy of the new version onto itself.
 		cur.Rootless()
@@ -483,13 +477,15 @@ func (t *transfer) settleNow(tx *journal.Tx, cur *Row, ref object.Ref, s *settle
 	return tx.DropRow(key)
 }
 
-func attrMeta(m object.Meta, a object.Attr) object.Meta {
-	out := object.Meta{}
-	for k, v := range m {
-		out[k] = v
+// metaOf is the user metadata of what is published with b under a tag.
+func metaOf(b journal.Begun, tag string) object.Meta {
+	m := object.Meta{}
+	maps.Copy(m, b.Meta)
+	if b.Attr.Mode != 0 {
+		b.Attr.AddTo(m)
 	}
-	a.AddTo(out)
-	return out
+	m[object.TagMeta] = tag
+	return m
 }
 
 // keepClean makes the local bytes, if they are those of the new version, its

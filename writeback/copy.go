@@ -135,7 +135,7 @@ func (t *transfer) baseLost(err error) error {
 		return t.attrsTaken()
 	}
 	return &object.Error{Op: "CopyObject", Key: t.row.Key, Kind: object.Parked, Fate: object.Answered,
-		Code: goneBase, Err: fmt.Errorf("the version of %q that it was made from is gone from OSS", t.row.Base.Key)}
+		Code: goneBase, Err: fmt.Errorf("the version of %q that it was made from is gone from OSS; what was changed is kept: take it out with `ossmount recover export`, or write the file anew", t.row.Base.Key)}
 }
 
 // rebase looks whether the base of row was replaced by our own doing, and if

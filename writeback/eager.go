@@ -211,7 +211,7 @@ func (e *eager) take() (u *journal.Upload, have map[int]journal.Part, err error)
 	case u != nil:
 		return nil, nil, errSuperseded // of other bytes
 	}
-	u = &journal.Upload{Content: e.content, PartSize: e.q.wanted().part, Attr: e.row.Attr, Asked: time.Now().UnixNano()}
+	u = &journal.Upload{Content: e.content, PartSize: e.q.wanted().part, Begun: e.row.Begin(), Asked: time.Now().UnixNano()}
 	return u, nil, e.initiate(u)
 }
 

@@ -38,7 +38,7 @@ func (t *transfer) keep() error {
 		}
 	}
 	if q.o.KeepACL {
-		if err := ask("X-Oss-Object-Acl", "ACL", func() (string, error) { return q.remote.ACL(q.work, from) }); err != nil {
+		if err := ask(object.HeaderACL, "ACL", func() (string, error) { return q.remote.ACL(q.work, from) }); err != nil {
 			return err
 		}
 	}

@@ -114,7 +114,7 @@ func (t *transfer) begin(src *source) (*journal.Upload, []span, map[int]journal.
 		return u, todo, parts, err
 	}
 	u = &journal.Upload{Content: row.Content, Base: row.Base, Size: row.Size, PartSize: q.wanted().part,
-		Attr: row.Attr, Tag: t.tag(), Seq: row.Seq, Asked: time.Now().UnixNano()}
+		Begun: row.Begin(), Tag: t.tag(), Seq: row.Seq, Asked: time.Now().UnixNano()}
 	todo, err := t.planned(u, nil)
 	if err == nil {
 		err = t.initiate(u)
@@ -460,7 +460,7 @@ func (t *transfer) complete(ctx context.Context, u *journal.Upload, parts map[in
 		return object.Ref{}, errStopped
 	}
 	defer q.requests.Release(1)
-	ref, err := q.remote.Complete(ctx, t.row.Key, u.ID, list, object.PutOptions{ForbidOverwrite: t.isNew()})
+	ref, err := q.remote.Complete(ctx, t.row.Key, u.ID, list, object.PutOptions{ForbidOverwrite: t.isNew(), Headers: t.kept})
 	if err != nil {
 		return ref, err
 	}

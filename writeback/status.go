@@ -109,17 +109,23 @@ func (s *Status) list(tx *journal.Tx, key string, to *[]Waiting) error {
 	if err != nil || r == nil {
 		return err
 	}
+	w := waitingOf(r)
+	if r.Waiting() && (s.Oldest == 0 || r.Closed < s.Oldest) {
+		s.Oldest = r.Closed
+	}
+	*to = append(*to, w)
+	return nil
+}
+
+func waitingOf(r *Row) Waiting {
 	w := Waiting{Key: r.Key, Kind: r.Kind.String(), Size: r.Size, State: "pending"}
 	switch {
 	case r.Parked != "":
 		w.State, w.Reason = "parked", r.Parked
 	case r.Interrupted:
 		w.State, w.Reason = "interrupted", "it was being written when the mount ended: close it again through the mount"
-	case s.Oldest == 0 || r.Closed < s.Oldest:
-		s.Oldest = r.Closed
 	}
-	*to = append(*to, w)
-	return nil
+	return w
 }
 
 func (q *Queue) addRunning(s *Status) {

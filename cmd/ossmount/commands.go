@@ -22,6 +22,7 @@ func (d *daemon) handlers() http.Handler {
 	mux.Handle("POST /status", handle(func(context.Context, struct{}) (mountStatus, error) { return d.status() }))
 	mux.Handle("POST /wait", handle(d.wait))
 	mux.Handle("POST /umount", handle(d.umount))
+	mux.Handle("POST /held", handle(d.held))
 	return mux
 }
 

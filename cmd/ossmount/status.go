@@ -5,30 +5,21 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"path/filepath"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/ossmount/ossmount/cache"
-	"github.com/ossmount/ossmount/journal"
 	"github.com/ossmount/ossmount/writeback"
 )
 
 // inspect looks into a cache directory that no daemon has.
 func inspect(ctx context.Context, dir string) (s mountStatus, err error) {
-	if _, err := cache.ReadIdentity(dir); err != nil {
-		return s, err
-	}
-	c, err := cache.Open(dir, cache.Options{})
+	c, j, err := openQuietly(ctx, dir)
 	if err != nil {
 		return s, err
 	}
 	defer c.Close()
-	j, err := journal.Open(ctx, filepath.Join(c.Dir(), "journal"), journal.Options{Contents: c, ReadOnly: true})
-	if err != nil {
-		return s, err
-	}
 	defer j.Close()
 	id := c.Identity()
 	p := place{bucket: id.Bucket, prefix: id.Prefix}

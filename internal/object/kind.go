@@ -13,6 +13,10 @@ const TypeSymlink = "Symlink"
 // HeaderClass is the storage class among Headers.
 const HeaderClass = "X-Oss-Storage-Class"
 
+// HeaderACL is the ACL that PutObject, CopyObject and CompleteMultipartUpload give
+// an object, in PutOptions.
+const HeaderACL = "X-Oss-Object-Acl"
+
 // HeaderTags is how many tags an object has, among Headers: whoever rewrites it
 // asks for them. It is never sent.
 const HeaderTags = "X-Oss-Tagging-Count"

@@ -17,7 +17,9 @@ import (
 // with ForbidOverwrite a key that exists is a Conflict. A lost answer leaves
 // an upload that Uploads finds.
 func (c *Client) Initiate(ctx context.Context, key string, o object.PutOptions) (uploadID string, err error) {
-	r := call{op: opInitiate, method: http.MethodPost, key: key, header: putHeaders(key, o),
+	header := putHeaders(key, o)
+	delete(header, object.HeaderACL) // that is for Complete to say
+	r := call{op: opInitiate, method: http.MethodPost, key: key, header: header,
 		query: map[string]any{"uploads": nil, "encoding-type": "url"}}
 	var out struct {
 		XMLName  struct{} `xml:"InitiateMultipartUploadResult"`
@@ -82,7 +84,7 @@ func (c *Client) UploadPartCopy(ctx context.Context, key, uploadID string, numbe
 }
 
 // Complete is CompleteMultipartUpload: parts, in the order of their numbers,
-// become the object. Of o only ForbidOverwrite counts. The CRC64 of the
+// become the object. Of o only ForbidOverwrite and the ACL count. The CRC64 of the
 // answer is in the ref, its size is the sum of the parts; to compare them
 // with what was meant is up to the caller (crc64.Combine). OSS goes on with it
 // when the connection breaks: without an answer the fate is Unknown, and a
@@ -110,6 +112,9 @@ func (c *Client) Complete(ctx context.Context, key, uploadID string, parts []obj
 		query: map[string]any{"uploadId": uploadID, "encoding-type": "url"}}.withXML(b.Bytes())
 	if o.ForbidOverwrite {
 		r.header["X-Oss-Forbid-Overwrite"] = "true"
+	}
+	if acl := o.Headers[object.HeaderACL]; acl != "" {
+		r.header[object.HeaderACL] = acl
 	}
 	var out struct {
 		XMLName struct{} `xml:"CompleteMultipartUploadResult"`
