@@ -273,3 +273,48 @@ func TestChangesOfABigObjectSurviveSIGKILL(t *testing.T) {
 		})
 	}
 }
+
+// The same, and the daemon is killed: before the change is sent, and in the middle
+// of it.
+func TestRewriteDuringUploadSurvivesSIGKILL(t *testing.T) {
+	t.Parallel()
+	r := halfway(t)
+	text := strings.Repeat("4 KiB ", 700)[:4096]
+	r.ok(patched(text, 1000)(r.source + "/" + bigKey))
+	r.ok(patched(text, 1000)(r.m.in(bigKey)))
+	r.m.kill9()
+	r.m.start()
+	was := r.onServer()
+	r.poll("the upload goes on", time.Minute, func() bool {
+		n := r.onServer()
+		return n > was || n == 0
+	})
+	r.m.kill9()
+	r.onServer()
+	r.m.start()
+	r.arrives(r.size + 3*r.concurrency*r.part + 2*r.part)
+}
+
+// The answer to Complete is lost after OSS has made the new version out of the old
+// one: it is no conflict, nothing is sent again, and a reader who has the file open
+// reads on. covers H5
+func TestLostAnswerToCompleteOverItsOwnBase(t *testing.T) {
+	t.Parallel()
+	c := bigObject(t, "--doubt=2s")
+	reader := c.open(c.m.in(changedKey), os.O_RDONLY)
+	c.ok(second(c.server.Fault("reset,at=after,op=CompleteMultipartUpload,count=1")))
+	c.both(appended(strings.Repeat("appended ", mebi/9)))
+	up, _ := c.moved("append, the answer to Complete lost")
+	c.atMost("uploaded", up, mebi*12/10)
+	if n := c.m.conflicts(); n > 0 {
+		t.Errorf("%d conflicts", n)
+	}
+	p := make([]byte, 4096)
+	if _, err := reader.ReadAt(p, c.size/2); err != nil {
+		t.Errorf("the reader: %v", err)
+	}
+	c.both(patched("and on", 3*mebi))
+	up, _ = c.moved("and one change more")
+	c.atMost("uploaded", up, mebi/2)
+	c.ok(reader.Close())
+}
