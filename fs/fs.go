@@ -106,7 +106,7 @@ type FS struct {
 	sayArchived sync.Once // what to do about archived objects
 }
 
-// New makes the file system; Root is its root for gofs.Mount.
+// New makes the file system; Mount shows it.
 func New(ctx context.Context, o Options) *FS {
 	o.fill()
 	f := &FS{o: o, q: o.Queue, c: o.Cache, remote: o.Remote, born: time.Now(),
@@ -134,8 +134,8 @@ func (f *FS) Prime(ctx context.Context) error {
 	return err
 }
 
-// Options for go-fuse that this file system relies on.
-func (f *FS) MountOptions(name string, allowOther bool) *gofs.Options {
+// mountOptions are those of go-fuse that this file system relies on.
+func (f *FS) mountOptions(name string, allowOther bool) *gofs.Options {
 	second := time.Second
 	zero := time.Duration(0)
 	return &gofs.Options{

@@ -3,6 +3,7 @@ package fs
 import (
 	"context"
 	"hash/fnv"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -17,26 +18,20 @@ import (
 // kept (8 bytes), and of one in a block its place, from where the listing is
 // taken up again; what was given out between there and the offset is left out
 // then, so that names which stay are shown once, whatever comes or goes.
+//
+// Every read begins with a seek (raw.go), mostly to what comes next anyway. What
+// the read before gave out is kept: the kernel may have taken only some of it.
 type dirHandle struct {
 	n *node
 
 	mu     sync.Mutex
 	s      *dirStream
-	answer context.Context // that Readdirent fills, and how many bytes it has left
-	room   int
-	at     int      // offset of what comes next
-	given  []uint64 // hashes of the places of what was given out, from offset 2 on
-	places []string // where the blocks begin: after this place
+	at     int             // offset of what the stream yields next
+	sent   []fuse.DirEntry // what was given out last, up to there
+	again  int             // so many of them come once more
+	given  []uint64        // hashes of the places of what was given out, from offset 2 on
+	places []string        // where the blocks begin: after this place
 	skip   map[uint64]struct{}
-}
-
-// smallestAnswer is the least that the kernel has room for: a page.
-const smallestAnswer = 4096
-
-// sizeOf is what a name of n bytes takes of an answer with attributes.
-func sizeOf(n int) int {
-	const entryOut, dirent = 128, 24
-	return entryOut + dirent + (n+7)/8*8
 }
 
 // block is how many names lie between two places that are kept.
@@ -55,30 +50,23 @@ func (n *node) OpendirHandle(context.Context, uint32) (gofs.FileHandle, uint32, 
 	return &dirHandle{n: n}, 0, 0
 }
 
-// Readdirent implements readdir. It ends an answer when the smallest might be too
-// short for one more name with its attributes, since go-fuse (2.12.1) loses names
-// that do not fit, and nobody is told: each of them once an error has come behind
-// another name, such as the EINTR after which every library reads on; and those
-// between, if the kernel asks for the rest of an answer again, because of a signal,
-// and now with attributes.
+// Readdirent implements readdir.
 func (d *dirHandle) Readdirent(ctx context.Context) (*fuse.DirEntry, syscall.Errno) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.answer != ctx { // each answer has a context of its own
-		d.answer, d.room = ctx, smallestAnswer
-	}
-	if d.room < sizeOf(maxName) {
-		return nil, 0
-	}
 	ctx, cancel := context.WithTimeout(ctx, d.n.fs.o.Stall)
 	defer cancel()
-	e, ok, err := d.moreLocked(ctx)
-	if err != nil || !ok {
-		return nil, d.n.fs.errno("readdir", err)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.again == 0 {
+		e, ok, err := d.moreLocked(ctx)
+		if err != nil || !ok {
+			return nil, d.n.fs.errno("readdir", err)
+		}
+		d.at++
+		e.Off = uint64(d.at)
+		d.sent, d.again = append(d.sent, e), 1
 	}
-	d.room -= sizeOf(len(e.Name))
-	d.at++
-	e.Off = uint64(d.at)
+	e := d.sent[len(d.sent)-d.again]
+	d.again--
 	return &e, 0
 }
 
@@ -152,21 +140,22 @@ func hash(s string) uint64 {
 func (d *dirHandle) Seekdir(_ context.Context, off uint64) syscall.Errno {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	switch {
-	case off == uint64(d.at):
-		return 0
-	case off == 0:
+	to := int(off &^ sought)
+	switch back := d.at - to; {
+	case to == 0 && d.at > 0:
 		d.closeLocked()
 		d.given, d.places, d.at = nil, nil, 0
-		return 0
-	case off > uint64(len(d.given)+2):
+	case 0 <= back && back <= len(d.sent):
+		d.sent, d.again = slices.Delete(d.sent, 0, len(d.sent)-back), back
+	case to > len(d.given)+2:
 		return syscall.EINVAL
-	}
-	d.closeLocked()
-	d.at = int(off)
-	d.skip = map[uint64]struct{}{}
-	for n := max(d.at-2, 0) / block * block; n < d.at-2; n++ {
-		d.skip[d.given[n]] = struct{}{}
+	default:
+		d.closeLocked()
+		d.at = to
+		d.skip = map[uint64]struct{}{}
+		for n := max(d.at-2, 0) / block * block; n < d.at-2; n++ {
+			d.skip[d.given[n]] = struct{}{}
+		}
 	}
 	return 0
 }
@@ -176,7 +165,7 @@ func (d *dirHandle) closeLocked() {
 		d.s.close()
 		d.s = nil
 	}
-	d.skip = nil
+	d.skip, d.sent, d.again = nil, nil, 0
 }
 
 // Releasedir implements closedir.

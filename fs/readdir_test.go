@@ -13,6 +13,9 @@ import (
 	"github.com/ossmount/ossmount/internal/object"
 )
 
+// smallestAnswer is the least that the kernel has room for: a page.
+const smallestAnswer = 4096
+
 // reader reads the root as a kernel does.
 type reader struct {
 	raw   fuse.RawFileSystem
@@ -24,7 +27,7 @@ type reader struct {
 
 func (b *testbed) reader(t *testing.T) *reader {
 	t.Helper()
-	raw := gofs.NewNodeFS(b.fs.Root(), &gofs.Options{RootStableAttr: &gofs.StableAttr{Ino: 1, Mode: fuse.S_IFDIR}})
+	raw := raw{gofs.NewNodeFS(b.fs.Root(), &gofs.Options{RootStableAttr: &gofs.StableAttr{Ino: 1, Mode: fuse.S_IFDIR}})}
 	var open fuse.OpenOut
 	if s := raw.OpenDir(nil, &fuse.OpenIn{InHeader: fuse.InHeader{NodeId: 1}}, &open); !s.Ok() {
 		t.Fatal(s)

@@ -13,7 +13,6 @@ import (
 	"syscall"
 	"time"
 
-	gofs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"github.com/spf13/cobra"
 
@@ -117,7 +116,7 @@ func runMount(c *cobra.Command, f *mountFlags) error {
 	if err := d.fs.Prime(boundedContext(ctx, 5*time.Second)); err != nil && e.cache.IsNew() {
 		return err
 	}
-	d.server, err = gofs.Mount(mountpoint, d.fs.Root(), d.fs.MountOptions(p.String(), f.allowOther))
+	d.server, err = d.fs.Mount(mountpoint, p.String(), f.allowOther)
 	if err != nil {
 		return fmt.Errorf("mount on %s: %w (is /dev/fuse there, and is this root or is fusermount3 installed?)", mountpoint, err)
 	}

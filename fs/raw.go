@@ -1,0 +1,41 @@
+package fs
+
+import (
+	gofs "github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+// raw is go-fuse's file system of nodes, save for one thing: each read of a
+// directory begins with a seek, so that the handle alone decides what comes
+// next. go-fuse keeps names between two reads itself, for the kernel takes only
+// the first of an answer when a signal is pending. It loses some of them when
+// the rest is asked for in the larger form of READDIRPLUS, or with less room,
+// and one for each later answer when a read has failed half-way.
+type raw struct{ fuse.RawFileSystem }
+
+// sought marks an offset. go-fuse, which never gave out one like it, leaves it
+// to Seekdir; the kernel never sees it.
+const sought = 1 << 62
+
+func (r raw) ReadDir(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
+	seek := *in
+	seek.Offset |= sought
+	return r.RawFileSystem.ReadDir(cancel, &seek, out)
+}
+
+func (r raw) ReadDirPlus(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
+	seek := *in
+	seek.Offset |= sought
+	return r.RawFileSystem.ReadDirPlus(cancel, &seek, out)
+}
+
+// Mount mounts the file system and begins to serve it.
+func (f *FS) Mount(mountpoint, name string, allowOther bool) (*fuse.Server, error) {
+	o := f.mountOptions(name, allowOther)
+	server, err := fuse.NewServer(raw{gofs.NewNodeFS(f.root, o)}, mountpoint, &o.MountOptions)
+	if err != nil {
+		return nil, err
+	}
+	go server.Serve()
+	return server, server.WaitMount()
+}
