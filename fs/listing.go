@@ -252,9 +252,7 @@ func (o *overlay) remembered(key string, why error) (*listing, error) {
 		if err != nil {
 			return err
 		}
-		if row != nil && row.Kind == journal.Put && row.Known && row.Expected.IsZero() {
-			l.partial = false
-		}
+		l.partial = !isOurs(row)
 		own, err := tx.Attrs(key)
 		if err != nil {
 			return err
@@ -282,6 +280,12 @@ func (o *overlay) remembered(key string, why error) (*listing, error) {
 		"names", len(l.files)+len(l.dirs), "whole", !l.partial, "err", why)
 	o.keep(key, l)
 	return l, nil
+}
+
+// isOurs reports that the row of a directory says that we have made it where OSS
+// held nothing: its rows are all that is in it.
+func isOurs(row *writeback.Row) bool {
+	return row != nil && row.Kind == journal.Put && row.Known && row.Expected.IsZero()
 }
 
 // stillGood lets an old listing serve for a while longer.

@@ -334,6 +334,9 @@ func (n *node) fill(e *entry, out *fuse.Attr) {
 	n.gid.Store(a.GID)
 	fillAttr(out, a, e.size)
 	out.Ino = n.StableAttr().Ino
+	if e.dir {
+		out.Nlink = n.fs.overlay.links(e.key)
+	}
 }
 
 func fillAttr(out *fuse.Attr, a object.Attr, size int64) {

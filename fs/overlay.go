@@ -137,7 +137,8 @@ func (o *overlay) lookupIn(ctx context.Context, dir, name string, s *dirStream) 
 	case o.living(key + "/"):
 		// Only our own pending files are in it.
 		if sub != nil { // the object that it had is going
-			return &entry{key: key + "/", dir: true, known: known, attr: o.defaults(true, time.Time{})}, nil
+			e := &entry{key: key + "/", dir: true, known: known, attr: o.defaults(true, time.Time{})}
+			return e, o.addTimes(e)
 		}
 		return o.ofDir(ctx, key+"/", known)
 	}
@@ -161,16 +162,21 @@ func (o *overlay) living(key string) (yes bool) {
 // asked for at a moment, shows only because OSS had not been told yet, or was
 // being told, that everything in it is gone.
 func (o *overlay) isGhost(ctx context.Context, asked *writeback.Moment, key string) bool {
-	touched := false
+	return o.touched(asked, key) && !o.alive(ctx, key)
+}
+
+// touched reports that something beneath a directory goes, or went since a
+// listing was asked for.
+func (o *overlay) touched(asked *writeback.Moment, key string) (yes bool) {
 	_ = o.q.View(func(tx *journal.Tx) error {
 		for r, err := range tx.Rows(key, "") {
-			touched = err == nil && r.Kind == journal.Delete
+			yes = err == nil && r.Kind == journal.Delete
 			break
 		}
 		return nil
 	})
-	asked.Under(key, func(_ string, m writeback.Memo) { touched = touched || m.Ref.IsZero() })
-	return touched && !o.alive(ctx, key)
+	asked.Under(key, func(_ string, m writeback.Memo) { yes = yes || m.Ref.IsZero() })
+	return yes
 }
 
 // remoteName is what OSS holds under a name: an object, a directory, or both.

@@ -146,14 +146,6 @@ var listHabits = []habit{
 			}
 		}
 	}},
-	{name: "links of files and directories", once: true, do: func(p *probe) {
-		p.file("f", "x", 0o644)
-		p.mkdir("d", 0o755)
-		p.mkdir("d/e", 0o755)
-		p.say("file: %d", p.stat("f").Nlink)
-		n := p.stat("d").Nlink
-		p.say("a directory has 1 (who counts?) or 2 and one for each directory in it: %v", n == 1 || n == 3)
-	}},
 }
 
 // locker is another process that locks for a test: it reads commands, one a
