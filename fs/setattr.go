@@ -53,7 +53,7 @@ func change(a *object.Attr, in *fuse.SetAttrIn) {
 	}
 	if u || g {
 		a.Ctime = now
-		if a.Mode&object.TypeMask == object.TypeFile {
+		if a.Mode&object.TypeMask != object.TypeDir {
 			a.Mode &^= syscall.S_ISUID
 			if a.Mode&syscall.S_IXGRP != 0 {
 				a.Mode &^= syscall.S_ISGID

@@ -311,7 +311,7 @@ func TestHabitsOfALocalFileSystem(t *testing.T) {
 	plain := e.path("plain")
 	e.ok(os.Mkdir(plain, 0o755))
 	played := map[uint32]map[string][]string{fileTimes: {}, allTimes: {}} // what each habit left, as the mount showed it
-	for _, h := range slices.Concat(accessHabits, timeHabits, renameHabits, nameHabits, openHabits, kindHabits, dataHabits, lockHabits, xattrHabits, listHabits) {
+	for _, h := range slices.Concat(accessHabits, timeHabits, renameHabits, nameHabits, openHabits, kindHabits, everyHabits, dataHabits, lockHabits, xattrHabits, listHabits) {
 		t.Run(h.name, func(t *testing.T) {
 			dirs := [2]string{filepath.Join(plain, h.name), m.in(h.name)}
 			var told [2]*probe
