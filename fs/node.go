@@ -240,17 +240,23 @@ func (n *node) lookupIn(ctx context.Context, name string, s *dirStream, out *fus
 	if len(name) > maxName {
 		return nil, syscall.ENAMETOOLONG
 	}
-	if have := n.GetChild(name); have != nil {
-		if c, ok := have.Operations().(*node); ok && !c.isGone() {
-			if x := c.openFile(); x != nil { // its file knows better than any listing
-				x.fillAttr(&out.Attr)
-				return have, 0
-			}
-		}
+	var x *file // its file, if it is open
+	c := n.childNode(name)
+	if c != nil && !c.isGone() {
+		x = c.openFile()
+	}
+	if x != nil && x.isOwn() { // it knows better than any listing
+		x.fillAttr(&out.Attr)
+		return c.EmbeddedInode(), 0
 	}
 	ctx, cancel := n.fs.patient(ctx)
 	defer cancel()
-	e, err := n.fs.overlay.lookupIn(ctx, n.key(), name, s)
+	dir := n.key()
+	e, err := n.fs.overlay.lookupIn(ctx, dir, name, s)
+	if x != nil && c.keeps(x, dir+name, e, err) {
+		x.fillAttr(&out.Attr)
+		return c.EmbeddedInode(), 0
+	}
 	if err != nil {
 		return nil, n.fs.errno("lookup", err)
 	}

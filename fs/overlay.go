@@ -33,6 +33,7 @@ type entry struct {
 	class   string      // storage class of the version on OSS, as a listing shows it
 	link    string      // text of an OSS symlink
 	local   bool        // its bytes are those of an open file, and here
+	ours    bool        // this mount has made the version on OSS
 	names   int64       // when the names of a directory last changed, as far as remembered
 }
 
@@ -285,7 +286,7 @@ func (o *overlay) ofObject(ctx context.Context, oe object.Entry, known bool) (*e
 		mtime = a.LastModified
 	}
 	e := &entry{key: oe.Key, attr: object.ReadAttr(a.Meta, o.defaults(false, mtime)), size: a.Ref.Size,
-		ref: a.Ref, headers: a.Headers, meta: a.Meta.Foreign(), known: known}
+		ref: a.Ref, headers: a.Headers, meta: a.Meta.Foreign(), known: known, ours: o.q.Made(a.Meta)}
 	e.attr.Ctime, e.attr.Atime = a.Ctime, a.Atime
 	o.setKind(e, oe, a)
 	return e, nil

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
+	"golang.org/x/sys/unix"
 
 	"github.com/ossmount/ossmount/integration/harness"
 )
@@ -193,6 +194,63 @@ func TestOpenFilesNeverShowTwoVersions(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Somebody holds a file open all the time, mapped too. Who opens it after
+// somebody else has changed it gets what it is now; what is open stays what it
+// was, and has lost its name.
+func TestAnOpenFileHidesNoNewVersion(t *testing.T) {
+	t.Parallel()
+	e := setup(t)
+	e.put("f", strings.NewReader("first"))
+	m := e.mount("cache", "--meta-ttl=1s")
+	old := e.open(m.in("f"), os.O_RDONLY)
+	defer old.Close()
+	mapped, err := unix.Mmap(int(old.Fd()), 0, 5, unix.PROT_READ, unix.MAP_SHARED)
+	e.ok(err)
+	defer unix.Munmap(mapped)
+	keeps := func(what string, links uint64) {
+		t.Helper()
+		b := make([]byte, 10)
+		n, err := old.ReadAt(b, 0)
+		if string(b[:n]) != "first" || err != io.EOF || string(mapped) != "first" {
+			t.Errorf("%s: what is open reads %q %v, the map %q", what, b[:n], err, mapped)
+		}
+		var st unix.Stat_t
+		e.ok(unix.Fstat(int(old.Fd()), &st))
+		if uint64(st.Nlink) != links || st.Size != 5 {
+			t.Errorf("%s: what is open has %d links and %d bytes", what, st.Nlink, st.Size)
+		}
+	}
+	keeps("before", 1)
+	// Our own changes on OSS are none of somebody else's.
+	e.ok(os.Chmod(m.in("f"), 0o640))
+	m.wait(m.Point)
+	e.ok(os.Rename(m.in("f"), m.in("g")))
+	m.wait(m.Point)
+	e.ok(os.Rename(m.in("g"), m.in("f")))
+	m.wait(m.Point)
+	e.laterSecond()
+	e.reads(m.in("f"), "first")
+	keeps("after our own changes", 1)
+	for _, text := range []string{"other", "longer than that"} {
+		e.put("f", strings.NewReader(text))
+		e.poll("the new version is read", patience, func() bool {
+			b, err := os.ReadFile(m.in("f"))
+			e.ok(err)
+			return string(b) == text
+		})
+		keeps("replaced", 0)
+	}
+	e.ok(e.bucket().DeleteObject("f"))
+	e.poll("it is gone", patience, func() bool { return errname(second(os.Stat(m.in("f")))) == "ENOENT" })
+	keeps("removed", 0)
+	e.put("f/in it", strings.NewReader("in it"))
+	e.poll("it is a directory", patience, func() bool {
+		b, _ := os.ReadFile(m.in("f/in it"))
+		return string(b) == "in it"
+	})
+	keeps("replaced by a directory", 0)
 }
 
 // conflicts is how many conflicts the daemon has counted.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -271,3 +272,8 @@ func (q *Queue) announceLocked() {
 
 // tag is the mark of what we publish for a row (R7).
 func (q *Queue) tag(seq uint64) string { return fmt.Sprintf("%s.%d", q.j.CacheID(), seq) }
+
+// Made reports that an object with the metadata m was made by us.
+func (q *Queue) Made(m object.Meta) bool {
+	return strings.HasPrefix(m[object.TagMeta], q.j.CacheID()+".")
+}
