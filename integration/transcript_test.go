@@ -307,7 +307,7 @@ func TestHabitsOfALocalFileSystem(t *testing.T) {
 	e := setup(t)
 	e.ok(os.Chmod(filepath.Dir(e.dir), 0o755)) // other users work beneath it
 	e.ok(os.Chmod(e.dir, 0o755))
-	m := e.mount("cache", "--allow-other", "--meta-ttl=1s")
+	m := e.mountSource("oss://"+harness.Bucket+"/a/prefix", "mnt", "cache", append(e.usual(), "--allow-other", "--meta-ttl=1s")...)
 	plain := e.path("plain")
 	e.ok(os.Mkdir(plain, 0o755))
 	played := map[uint32]map[string][]string{fileTimes: {}, allTimes: {}} // what each habit left, as the mount showed it
