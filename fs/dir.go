@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path"
+	"strings"
 	"syscall"
 	"unicode/utf8"
 
@@ -36,7 +37,15 @@ func allowed(key string) error {
 
 // absent resolves a name that is about to be made and returns the answer for
 // its Expected and Known; EEXIST if it is there.
-func (n *node) absent(ctx context.Context, dir, name string) (known bool, err error) {
+func (n *node) absent(ctx context.Context, name string) (known bool, err error) {
+	err = n.here(func(dir string) (err error) {
+		known, err = n.absentIn(ctx, dir, name)
+		return err
+	})
+	return known, err
+}
+
+func (n *node) absentIn(ctx context.Context, dir, name string) (known bool, err error) {
 	if n.fs.overlay.reserved(dir, name) {
 		return false, fail(syscall.EPERM)
 	}
@@ -95,26 +104,24 @@ func (n *node) make(ctx context.Context, op, name string, r *writeback.Row, out 
 	if n.fs.o.ReadOnly {
 		return nil, syscall.EROFS
 	}
-	dir := n.key()
-	key := dir + name
 	isDir := r.Attr.Mode&object.TypeMask == object.TypeDir
-	if isDir {
-		key += "/"
+	keyIn := func(dir string) string {
+		if isDir {
+			return dir + name + "/"
+		}
+		return dir + name
 	}
-	if err := allowed(key); err != nil {
+	if err := allowed(keyIn(n.key())); err != nil {
 		return nil, n.fs.errno(op, err)
 	}
-	known, err := n.absent(ctx, dir, name)
+	known, err := n.absent(ctx, name)
 	if err != nil {
 		return nil, n.fs.errno(op, err)
 	}
 	n.born(ctx, &r.Attr)
 	r.Known = known
 	err = n.fs.commit(func(c *writeback.Change) error {
-		r.Key = n.keyLocked() + name
-		if isDir {
-			r.Key += "/"
-		}
+		r.Key = keyIn(n.keyLocked())
 		if err := c.Names(n.keyLocked()); err != nil {
 			return err
 		}
@@ -210,29 +217,36 @@ func (n *node) remove(ctx context.Context, op, name string, dir bool) syscall.Er
 	if n.fs.o.ReadOnly {
 		return syscall.EROFS
 	}
+	return n.fs.errno(op, retried(func() error {
+		e, err := n.removable(ctx, name, dir)
+		if err != nil {
+			return err
+		}
+		last, err := n.lastName(ctx, name)
+		if err != nil {
+			return err
+		}
+		return n.removeNow(name, e, last)
+	}))
+}
+
+func (n *node) removable(ctx context.Context, name string, dir bool) (*entry, error) {
 	e, err := n.named(ctx, name)
 	switch {
 	case err != nil:
-		return n.fs.errno(op, err)
+		return nil, err
 	case dir && !e.dir:
-		return syscall.ENOTDIR
+		return nil, fail(syscall.ENOTDIR)
 	case !dir && e.dir:
-		return syscall.EISDIR
+		return nil, fail(syscall.EISDIR)
+	case !dir:
+		return e, nil
 	}
-	if dir {
-		empty, err := n.fs.overlay.empty(ctx, e.key)
-		if err != nil {
-			return n.fs.errno(op, err)
-		}
-		if !empty {
-			return syscall.ENOTEMPTY
-		}
+	empty, err := n.fs.overlay.empty(ctx, e.key)
+	if err == nil && !empty {
+		err = fail(syscall.ENOTEMPTY)
 	}
-	last, err := n.lastName(ctx, name)
-	if err != nil {
-		return n.fs.errno(op, err)
-	}
-	return n.fs.errno(op, n.removeNow(name, e, last))
+	return e, err
 }
 
 // removeNow commits the removal of name and takes its node out of the tree.
@@ -240,10 +254,12 @@ func (n *node) removeNow(name string, e *entry, last *writeback.Row) error {
 	child := n.childNode(name)
 	n.fs.tree.Lock()
 	defer n.fs.tree.Unlock()
+	if !n.holdsLocked(name, e) {
+		return errMoved
+	}
 	_, err := n.fs.q.Change(func(c *writeback.Change) error {
-		key := n.keyLocked() + name
+		key := e.key
 		if e.dir {
-			key += "/"
 			if err := c.ForgetNames(key); err != nil {
 				return err
 			}
@@ -320,14 +336,29 @@ func (n *node) named(ctx context.Context, name string) (*entry, error) {
 			}
 		}
 	}
-	return n.fs.overlay.lookup(ctx, n.key(), name)
+	var e *entry
+	err := n.here(func(dir string) (err error) {
+		e, err = n.fs.overlay.lookup(ctx, dir, name)
+		return err
+	})
+	return e, err
+}
+
+// errMoved says that a directory which leads to a name has moved since the name
+// was resolved.
+var errMoved = fail(syscall.EBUSY)
+
+// holdsLocked reports that e, which was resolved as name in n, is still its key;
+// FS.tree is held.
+func (n *node) holdsLocked(name string, e *entry) bool {
+	return strings.TrimSuffix(e.key, "/") == n.keyLocked()+name
 }
 
 // retried repeats f, which resolves a name and commits a change of it, if the
-// row that it saw has settled in between.
+// row that it saw has settled in between, or the way there has moved.
 func retried(f func() error) (err error) {
 	for range 5 {
-		if err = f(); !errors.Is(err, writeback.ErrNoRow) {
+		if err = f(); !errors.Is(err, writeback.ErrNoRow) && err != errMoved {
 			return err
 		}
 	}

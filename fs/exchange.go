@@ -42,6 +42,9 @@ func (f *FS) exchange(ctx context.Context, from *node, name string, to *node, ne
 	}
 	f.tree.Lock()
 	defer f.tree.Unlock()
+	if !from.holdsLocked(name, a.e) || !to.holdsLocked(newName, b.e) {
+		return errMoved
+	}
 	change := f.q.Change
 	if a.e.dir || b.e.dir {
 		change = f.q.Batch

@@ -54,8 +54,11 @@ func (x *file) holds(ref object.Ref) bool {
 
 // versionLocked is the version that was opened, or its successor.
 func (x *file) versionLocked() object.Ref {
-	if x.remote != nil {
-		return x.remote.version()
+	if x.content == nil && x.base != nil {
+		return x.base.version()
+	}
+	if ref, seq, ok := x.follow.Published(); ok && seq == x.seq {
+		return ref
 	}
 	return x.expected
 }

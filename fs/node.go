@@ -105,6 +105,17 @@ func (n *node) nameNow() string {
 	return n.name
 }
 
+// here resolves something in the directory n by its key, and once more if n has
+// moved meanwhile: it was looked for where nothing is any more.
+func (n *node) here(find func(dir string) error) error {
+	for {
+		dir := n.key()
+		if err := find(dir); n.key() == dir {
+			return err
+		}
+	}
+}
+
 // openFile returns the node's file while it is open, else nil.
 func (n *node) openFile() *file {
 	n.mu.Lock()
@@ -117,11 +128,16 @@ func (n *node) entry(ctx context.Context) (*entry, error) {
 	if n.fs.root == n {
 		return n.fs.rootEntry(ctx)
 	}
-	dir, name, ok := n.place()
-	if !ok {
-		return nil, fail(syscall.ENOENT)
+	for {
+		dir, name, ok := n.place()
+		if !ok {
+			return nil, fail(syscall.ENOENT)
+		}
+		e, err := n.fs.overlay.lookup(ctx, dir, name)
+		if nowIn, now, _ := n.place(); nowIn == dir && now == name {
+			return e, err
+		} // it has moved meanwhile, or is gone
 	}
-	return n.fs.overlay.lookup(ctx, dir, name)
 }
 
 func (f *FS) rootEntry(ctx context.Context) (*entry, error) {
@@ -251,9 +267,14 @@ func (n *node) lookupIn(ctx context.Context, name string, s *dirStream, out *fus
 	}
 	ctx, cancel := n.fs.patient(ctx)
 	defer cancel()
-	dir := n.key()
-	e, err := n.fs.overlay.lookupIn(ctx, dir, name, s)
-	if x != nil && c.keeps(x, dir+name, e, err) {
+	var e *entry
+	var key string
+	err := n.here(func(dir string) (err error) {
+		key = dir + name
+		e, err = n.fs.overlay.lookupIn(ctx, dir, name, s)
+		return err
+	})
+	if x != nil && c.keeps(x, key, e, err) {
 		x.fillAttr(&out.Attr)
 		return c.EmbeddedInode(), 0
 	}

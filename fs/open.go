@@ -47,7 +47,7 @@ func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out 
 	if err := allowed(dir + name); err != nil {
 		return nil, nil, 0, n.fs.errno("create", err)
 	}
-	known, err := n.absent(ctx, dir, name)
+	known, err := n.absent(ctx, name)
 	if err != nil {
 		return nil, nil, 0, n.fs.errno("create", err)
 	}
@@ -184,7 +184,7 @@ func (n *node) install(x *file) bool {
 func (n *node) prepare(ctx context.Context, write, trunc bool) (x *file, err error) {
 	for range 10 {
 		x, err = n.tryPrepare(ctx, write, trunc)
-		if !errors.Is(err, os.ErrNotExist) && !errors.Is(err, errMoved) {
+		if !errors.Is(err, os.ErrNotExist) && !errors.Is(err, errSettled) {
 			break
 		}
 	}
@@ -237,8 +237,8 @@ func (n *node) tryPrepare(ctx context.Context, write, trunc bool) (*file, error)
 	return x, nil
 }
 
-// errMoved says that the row that told of the bytes has been carried since.
-var errMoved = errors.New("the row has settled meanwhile")
+// errSettled says that the row that told of the bytes has been carried since.
+var errSettled = errors.New("the row has settled meanwhile")
 
 // isCurrent makes sure that the row by which the bytes were found was still there
 // when their being published began to be followed.
@@ -250,7 +250,7 @@ func (x *file) isCurrent() error {
 		name, _, _ := tx.Named(x.content.Number())
 		r, err := tx.Row(name)
 		if err == nil && (r == nil || r.Seq != x.seq) {
-			return errMoved
+			return errSettled
 		}
 		return err
 	})

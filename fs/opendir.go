@@ -90,35 +90,45 @@ func (d *dirHandle) moreLocked(ctx context.Context) (e fuse.DirEntry, ok bool, e
 		}
 		return fuse.DirEntry{Name: "..", Mode: object.TypeDir, Ino: ino}, true, nil
 	}
+	i, ok, err := d.nextLocked(ctx)
+	if err != nil || !ok {
+		return e, false, err
+	}
 	n := d.at - 2 // how many names came before
-	if d.s == nil {
-		after := ""
-		if n > 0 {
-			after = d.places[n/block]
-		}
-		key := d.n.key()
-		if d.s, err = d.n.fs.overlay.stream(ctx, key, d.n.fs.freshIn(key), after); err != nil {
-			return e, false, err
-		}
-		if len(d.places) == 0 {
-			d.places = append(d.places, "")
-		}
+	d.given = setAt(d.given, n, hash(i.order()))
+	if n++; n%block == 0 {
+		d.places = setAt(d.places, n/block, i.order())
 	}
-	for {
-		i, ok, err := d.s.next(ctx)
-		if err != nil || !ok {
-			return e, false, err
+	return fuse.DirEntry{Name: i.name, Mode: i.shown(), Ino: d.n.fs.inoOf(d.n, i)}, true, nil
+}
+
+// nextLocked takes the next name from the stream, and that from another stream
+// if the directory has moved meanwhile: the rows of its names are elsewhere now.
+func (d *dirHandle) nextLocked(ctx context.Context) (i item, ok bool, err error) {
+	err = d.n.here(func(key string) (err error) {
+		if d.s != nil && d.s.key != key {
+			d.resumeLocked()
 		}
-		h := hash(i.order())
-		if _, again := d.skip[h]; again {
-			continue
+		if d.s == nil {
+			after := ""
+			if n := d.at - 2; n > 0 {
+				after = d.places[n/block]
+			}
+			if d.s, err = d.n.fs.overlay.stream(ctx, key, d.n.fs.freshIn(key), after); err != nil {
+				return err
+			}
+			if len(d.places) == 0 {
+				d.places = append(d.places, "")
+			}
 		}
-		d.given = setAt(d.given, n, h)
-		if n++; n%block == 0 {
-			d.places = setAt(d.places, n/block, i.order())
+		for {
+			i, ok, err = d.s.next(ctx)
+			if _, again := d.skip[hash(i.order())]; err != nil || !ok || !again {
+				return err
+			}
 		}
-		return fuse.DirEntry{Name: i.name, Mode: i.shown(), Ino: d.n.fs.inoOf(d.n, i)}, true, nil
-	}
+	})
+	return i, ok, err
 }
 
 // setAt sets the element n of s, which is there or is the next.
@@ -152,20 +162,31 @@ func (d *dirHandle) Seekdir(_ context.Context, off uint64) syscall.Errno {
 	default:
 		d.closeLocked()
 		d.at = to
-		d.skip = map[uint64]struct{}{}
-		for n := max(d.at-2, 0) / block * block; n < d.at-2; n++ {
-			d.skip[d.given[n]] = struct{}{}
-		}
+		d.resumeLocked()
 	}
 	return 0
 }
 
+// resumeLocked has the listing taken up at d.at by another stream: what was
+// given out since its block began is left out.
+func (d *dirHandle) resumeLocked() {
+	d.endLocked()
+	d.skip = map[uint64]struct{}{}
+	for n := max(d.at-2, 0) / block * block; n < d.at-2; n++ {
+		d.skip[d.given[n]] = struct{}{}
+	}
+}
+
 func (d *dirHandle) closeLocked() {
+	d.endLocked()
+	d.skip, d.sent, d.again = nil, nil, 0
+}
+
+func (d *dirHandle) endLocked() {
 	if d.s != nil {
 		d.s.close()
 		d.s = nil
 	}
-	d.skip, d.sent, d.again = nil, nil, 0
 }
 
 // Releasedir implements closedir.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 	"strings"
 	"sync"
 	"syscall"
@@ -245,5 +246,94 @@ func TestChmodWhileADirectoryIsRenamed(t *testing.T) {
 	row, err := b.fs.q.Row("e/")
 	if err != nil || row == nil || row.Attr.Mode&0o777 != 0o700 {
 		t.Errorf("%+v %v", row, err)
+	}
+}
+
+// While one call asks OSS about a directory, another renames the directory that
+// it lies in: the first one means what it meant, wherever that lies now.
+func TestTheWayMovesMeanwhile(t *testing.T) {
+	calls := []struct {
+		name string
+		do   func(a, o *node) syscall.Errno
+		want string
+	}{
+		{"rename of a directory", func(a, _ *node) syscall.Errno { return a.Rename(t.Context(), "d", a, "e", 0) }, "far away/e/x=x far away/f=f o/d/y=y"},
+		{"rename of a directory out of it", func(a, o *node) syscall.Errno { return a.Rename(t.Context(), "d", o, "e", 0) }, "far away/f=f o/d/y=y o/e/x=x"},
+		{"rename of a directory into it", func(a, o *node) syscall.Errno { return o.Rename(t.Context(), "d", a, "e", 0) }, "far away/d/x=x far away/e/y=y far away/f=f"},
+		{"exchange", func(a, o *node) syscall.Errno { return a.Rename(t.Context(), "d", o, "d", renameExchange) }, "far away/d/y=y far away/f=f o/d/x=x"},
+		{"exchange with a file", func(a, _ *node) syscall.Errno { return a.Rename(t.Context(), "f", a, "d", renameExchange) }, "far away/d=f far away/f/x=x o/d/y=y"},
+		{"rename of a file", func(a, _ *node) syscall.Errno { return a.Rename(t.Context(), "f", a, "g", 0) }, "far away/d/x=x far away/g=f o/d/y=y"},
+		{"unlink", func(a, _ *node) syscall.Errno { return a.Unlink(t.Context(), "f") }, "far away/d/x=x o/d/y=y"},
+		{"chmod", func(a, _ *node) syscall.Errno {
+			return a.Setattr(t.Context(), nil, &fuse.SetAttrIn{SetAttrInCommon: fuse.SetAttrInCommon{Valid: fuse.FATTR_MODE, Mode: 0o700}}, &fuse.AttrOut{})
+		}, "far away/ far away/d/x=x far away/f=f o/d/y=y"},
+		{"mkdir", func(a, _ *node) syscall.Errno {
+			_, errno := a.Mkdir(t.Context(), "new", 0o755, &fuse.EntryOut{})
+			return errno
+		}, "far away/d/x=x far away/f=f far away/new/ o/d/y=y"},
+		{"lookup", func(a, _ *node) syscall.Errno {
+			_, errno := a.Lookup(t.Context(), "f", &fuse.EntryOut{})
+			return errno
+		}, "far away/d/x=x far away/f=f o/d/y=y"},
+	}
+	for _, c := range calls {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			for at, more := 1, true; more; at++ { // before each of its questions about a directory
+				t.Run(fmt.Sprint(at), func(t *testing.T) {
+					b := newTestbed(t, t.TempDir())
+					defer b.tidy()
+					raw := gofs.NewNodeFS(b.fs.root, &gofs.Options{RootStableAttr: &gofs.StableAttr{Ino: 1, Mode: fuse.S_IFDIR}})
+					for _, key := range []string{"a/d/x", "a/f", "o/d/y"} {
+						b.object(t, key, []byte(path.Base(key)))
+					}
+					node := func(name string) *node {
+						if s := raw.Lookup(nil, &fuse.InHeader{NodeId: 1}, name, &fuse.EntryOut{}); !s.Ok() {
+							t.Fatal(s)
+						}
+						return b.fs.root.childNode(name)
+					}
+					a, o := node("a"), node("o")
+					n := 0
+					b.fs.remote = &hooked{b.fs.remote, func(q object.ListQuery) error {
+						if q.Prefix == "" { // which the rename asks for, too, and only once for both
+							return nil
+						}
+						if n++; n == at {
+							if errno := b.fs.root.Rename(t.Context(), "a", b.fs.root, "far away", 0); errno != 0 {
+								t.Error(errno)
+							}
+						}
+						return nil
+					}}
+					if errno := c.do(a, o); errno != 0 {
+						t.Error(errno)
+					}
+					if more = n >= at; !more {
+						return
+					}
+					ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+					defer cancel()
+					if left, err := b.fs.q.Drain(ctx); err != nil || left.Pending > 0 {
+						t.Errorf("drain: %+v %v", left, err)
+					}
+					page, err := b.oss.List(ctx, object.ListQuery{})
+					if err != nil {
+						t.Fatal(err)
+					}
+					var got []string
+					for _, e := range page.Entries {
+						if text := b.text(e.Key); text != "" {
+							got = append(got, e.Key+"="+text)
+						} else if strings.Contains(c.want, e.Key+" ") {
+							got = append(got, e.Key)
+						}
+					}
+					if s := strings.Join(got, " "); s != c.want {
+						t.Errorf("OSS holds %q, want %q", s, c.want)
+					}
+				})
+			}
+		})
 	}
 }

@@ -2,7 +2,6 @@ package fs
 
 import (
 	"context"
-	"strings"
 	"syscall"
 
 	gofs "github.com/hanwen/go-fuse/v2/fs"
@@ -38,11 +37,12 @@ func (n *node) Rename(ctx context.Context, name string, newParent gofs.InodeEmbe
 }
 
 func (f *FS) rename(ctx context.Context, from *node, name string, to *node, newName string, noreplace bool) error {
+	toKey := to.key()
 	src, err := from.named(ctx, name)
 	if err != nil {
 		return err
 	}
-	if err := allowed(strings.TrimSuffix(to.key()+newName, "/")); err != nil {
+	if err := allowed(toKey + newName); err != nil {
 		return err
 	}
 	if err := f.readable(ctx, src); err != nil {
@@ -50,7 +50,7 @@ func (f *FS) rename(ctx context.Context, from *node, name string, to *node, newN
 	}
 	dst, err := to.named(ctx, newName)
 	switch {
-	case f.overlay.reserved(to.key(), newName):
+	case f.overlay.reserved(toKey, newName):
 		return fail(syscall.EPERM)
 	case err != nil && f.errno("rename", err) != syscall.ENOENT:
 		return err
@@ -78,8 +78,8 @@ func (f *FS) rename(ctx context.Context, from *node, name string, to *node, newN
 			return err
 		}
 	}
-	m := &move{f: f, from: from, name: name, to: to, newName: newName, src: src, dst: dst, last: last,
-		known: f.overlay.sure(to.key())}
+	m := &move{f: f, from: from, name: name, to: to, newName: newName, toKey: toKey, src: src, dst: dst, last: last,
+		known: f.overlay.sure(toKey)}
 	if src.dir {
 		return m.directory(ctx)
 	}
@@ -91,6 +91,7 @@ type move struct {
 	f             *FS
 	from, to      *node
 	name, newName string
+	toKey         string // of to, as the names were resolved
 	src, dst      *entry
 	last          *writeback.Row // keeps the old directory in being
 	known         bool           // OSS said what the new name holds
@@ -123,6 +124,9 @@ func (m *move) file() error {
 	f := m.f
 	f.tree.Lock()
 	defer f.tree.Unlock()
+	if m.strayedLocked() {
+		return errMoved
+	}
 	expected, known := m.replaced()
 	seq, err := f.q.Change(func(c *writeback.Change) error {
 		if err := m.keepLast(c); err != nil {
@@ -142,6 +146,12 @@ func (m *move) file() error {
 		f.unfresh(child)
 	}
 	return nil
+}
+
+// strayedLocked reports that one of the directories has moved since the names
+// were resolved; FS.tree is held.
+func (m *move) strayedLocked() bool {
+	return !m.from.holdsLocked(m.name, m.src) || m.to.keyLocked() != m.toKey
 }
 
 // names notes that both directories have changed.
@@ -186,7 +196,10 @@ func (m *move) directory(ctx context.Context) error {
 	child, target := m.from.childNode(m.name), m.to.childNode(m.newName)
 	f.tree.Lock()
 	defer f.tree.Unlock()
-	oldKey, newKey := m.from.keyLocked()+m.name+"/", m.to.keyLocked()+m.newName+"/"
+	if m.strayedLocked() {
+		return errMoved
+	}
+	oldKey, newKey := m.src.key, m.toKey+m.newName+"/"
 	if len(newKey) > maxKey {
 		return fail(syscall.ENAMETOOLONG)
 	}

@@ -148,8 +148,8 @@ func (n *node) alterEntry(e *entry, own bool, f func(r *writeback.Row) error) er
 	}
 	return n.fs.commit(func(c *writeback.Change) error {
 		key := n.keyLocked()
-		if clean != nil {
-			clean.Key = key
+		if key != e.key {
+			return errMoved
 		}
 		if own && n.dir {
 			if err := c.ForgetNames(key); err != nil {

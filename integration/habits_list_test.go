@@ -78,6 +78,32 @@ var listHabits = []habit{
 		}
 		p.say("%d twice, %d missing", twice, missing)
 	}},
+	{name: "a listing goes on while its directory moves", once: true, do: func(p *probe) {
+		const n = 3000 // more rows than are read at once
+		p.mkdir("d", 0o755)
+		p.mkdir("e", 0o755)
+		for i := range n {
+			p.file(fmt.Sprintf("d/f%04d", i), "", 0o644)
+		}
+		fd := p.open("d", unix.O_DIRECTORY)
+		seen := map[string]int{}
+		for i, to := range []string{"e/moved", "back", "e/again", "d", "e/once more"} {
+			for _, d := range p.batch(fd, 8192) {
+				seen[d.name]++
+			}
+			p.need(unix.Rename(p.in([]string{"d", "e/moved", "back", "e/again", "d"}[i]), p.in(to)))
+		}
+		for _, d := range p.entries(fd, 8192) {
+			seen[d.name]++
+		}
+		once := 0
+		for i := range n {
+			if seen[fmt.Sprintf("f%04d", i)] == 1 {
+				once++
+			}
+		}
+		p.say("%d of %d names once, %d in all", once, n, len(seen))
+	}},
 	{name: "what is listed is removed, batch by batch", do: func(p *probe) {
 		p.mkdir("d", 0o755)
 		for i := range 700 {

@@ -168,6 +168,54 @@ var renameHabits = []habit{
 			}
 		}
 	}},
+	{name: "what is open is there while it moves, and what is in it", once: true, do: func(p *probe) {
+		p.mkdir("d", 0o755)
+		p.mkdir("d/e", 0o755)
+		p.file("d/e/f", "x", 0o644)
+		d, e, f := p.open("d", unix.O_DIRECTORY), p.open("d/e", unix.O_DIRECTORY), p.open("d/e/f", unix.O_PATH)
+		done := make(chan bool)
+		go func() {
+			defer close(done)
+			for i := range 150 {
+				unix.Rename(p.in("d"), p.in("moved"))
+				unix.Renameat(e, "f", e, "g")
+				unix.Renameat(e, "g", e, "f")
+				unix.Rename(p.in("moved"), p.in("d"))
+				if i%3 == 0 {
+					unix.Renameat(d, "e", d, "e2")
+					unix.Renameat(d, "e2", d, "e")
+				}
+			}
+		}()
+		seen := map[string]int{}
+		for more := true; more; {
+			select {
+			case <-done:
+				more = false
+			default:
+			}
+			var st unix.Stat_t
+			seen["stat of d "+errname(unix.Fstat(d, &st))]++
+			seen["stat of f "+errname(unix.Fstat(f, &st))]++
+			seen["chmod of d "+errname(unix.Fchmod(d, 0o755))]++
+			name := fmt.Sprint("new", seen["create ok"])
+			fd, err := unix.Openat(e, name, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, 0o644)
+			seen["create "+errname(err)]++
+			if err != nil {
+				continue
+			}
+			unix.Close(fd)
+			seen["stat of what was made "+errname(unix.Fstatat(e, name, &st, 0))]++
+			seen["unlink "+errname(unix.Unlinkat(e, name, 0))]++
+			seen["mkdir "+errname(unix.Mkdirat(e, "dir", 0o755))]++
+			seen["rmdir "+errname(unix.Unlinkat(e, "dir", unix.AT_REMOVEDIR))]++
+		}
+		for what := range seen {
+			if !strings.HasSuffix(what, " ok") {
+				p.say("%s", what)
+			}
+		}
+	}},
 	{name: "an open file that was replaced shows its own attributes", once: true, do: func(p *probe) {
 		p.file("f", "0123456789", 0o600)
 		fd := p.open("f", unix.O_RDONLY)
