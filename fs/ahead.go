@@ -71,6 +71,9 @@ func (o *overlay) lookAhead(dir, name string, s *dirStream) {
 	}
 	from, to := l.ahead.step(at)
 	for _, i := range items[min(from, len(items)):min(to, len(items))] {
+		if !nameable(i.name) {
+			continue
+		}
 		if i.dir {
 			o.askAhead(dir+i.order(), func(ctx context.Context) { _, _ = o.marker(ctx, dir+i.order()) })
 		} else if e := l.files[i.name]; !o.isKnown(e) {

@@ -104,6 +104,7 @@ type FS struct {
 	rootAttr object.Attr // of a whole bucket's root, for the life of the mount
 
 	sayArchived sync.Once // what to do about archived objects
+	sayHidden   sync.Once // that there are keys which are not shown
 }
 
 // New makes the file system; Mount shows it.

@@ -77,7 +77,8 @@ type dirStream struct {
 	more    bool
 	partial bool // the names are those remembered while OSS is away: the end is an error
 
-	shown *listing // what OSS lists of the names that come now
+	shown  *listing // what OSS lists of the names that come now
+	hidden bool     // there were names that no path can have: they are not shown
 
 	files []string // given out as files: a directory of that name may still come
 }
@@ -265,7 +266,11 @@ func (s *dirStream) next(ctx context.Context) (i item, ok bool, err error) {
 			return item{}, false, nil
 		}
 		s.at = i.order()
-		if s.shows(ctx, i, byRow) {
+		switch {
+		case !s.shows(ctx, i, byRow):
+		case !nameable(i.name):
+			s.hidden = true
+		default:
 			return i, true, nil
 		}
 	}
@@ -337,7 +342,7 @@ func (s *dirStream) settled(page []item, from string) []item {
 	change := false
 	put := func(i item, there bool) {
 		o := i.order()
-		if !nameable(i.name) || o <= from || o > to {
+		if o <= from || o > to {
 			return // of another page
 		}
 		if !change {
@@ -408,7 +413,8 @@ func (s *dirStream) types(page []item) {
 	})
 }
 
-// empty reports whether the directory key holds no name.
+// empty reports whether the directory key holds no name, not even one that is
+// not shown.
 func (o *overlay) empty(ctx context.Context, key string) (bool, error) {
 	s, err := o.stream(ctx, key, o.fs.freshIn(key), "")
 	if err != nil {
@@ -416,7 +422,7 @@ func (o *overlay) empty(ctx context.Context, key string) (bool, error) {
 	}
 	defer s.close()
 	_, some, err := s.next(ctx)
-	return !some, err
+	return !some && !s.hidden, err
 }
 
 // below lists every object beneath the directory key, deep, as OSS has it now.

@@ -146,7 +146,7 @@ func (o *overlay) fold(key string, l *listing) *listing {
 	l.moment.Under(key, func(k string, m writeback.Memo) {
 		name, below, isDir := strings.Cut(k[len(key):], "/")
 		switch {
-		case !nameable(name) || o.reserved(key, name):
+		case o.reserved(key, name):
 		case m.Ref.IsZero() && isDir && below == "":
 			delete(next.dirs, name)
 		case m.Ref.IsZero() && !isDir:
@@ -340,15 +340,28 @@ func (o *overlay) add(l *listing, key string, page object.Page) {
 			l.marker = &e
 			continue
 		}
-		if nameable(name) && !o.reserved(key, name) {
+		if o.told(key, name, e.Key) {
 			l.files[name] = e
 		}
 	}
 	for _, p := range page.Prefixes {
-		if name := strings.TrimSuffix(strings.TrimPrefix(p, key), "/"); nameable(name) && !o.reserved(key, name) {
+		if name := strings.TrimSuffix(strings.TrimPrefix(p, key), "/"); o.told(key, name, p) {
 			l.dirs[name] = struct{}{}
 		}
 	}
+}
+
+// told reports whether a name that OSS lists in the directory dir is anybody's,
+// and says once in the log that there are some which no path can have: what is
+// listed has them, for they keep a directory from being empty, and nothing shows
+// them.
+func (o *overlay) told(dir, name, key string) bool {
+	if !nameable(name) {
+		o.fs.sayHidden.Do(func() {
+			o.fs.o.Log.Warn("there are objects whose names no path can have: they are not shown, and move with their directory only", "key", key)
+		})
+	}
+	return !o.reserved(dir, name)
 }
 
 // reserved reports that a name in the directory dir is the engine's own: its

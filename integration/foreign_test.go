@@ -47,6 +47,52 @@ func TestObjectsOfOthersAreListedAndRead(t *testing.T) {
 	}
 }
 
+// Objects with keys that no path leads to are not shown, are none the worse for
+// what happens around them, and keep their directory from being removed.
+func TestKeysThatNoPathCanHave(t *testing.T) {
+	t.Parallel()
+	e := setup(t)
+	long := strings.Repeat("n", 256)
+	odd := []string{"/x", "//y/z", "./dot", "../dots", long, long + "/in it"}
+	for _, dir := range []string{"d", "only"} {
+		for _, k := range odd {
+			e.put(dir+"/"+k, strings.NewReader(k))
+		}
+	}
+	e.put("d/f", strings.NewReader("f"))
+	m := e.mount("cache", "--write-back-delay=2s")
+	shows := func(what, want string) {
+		t.Helper()
+		if got := e.sh(`cd / && find "$1" -mindepth 1 -printf '%P\n' | sort | tr '\n' ' '`, m.Point); got != want {
+			t.Errorf("%s: the mount shows %q, want %q", what, got, want)
+		}
+	}
+	shows("before", "d d/f only ")
+	e.is(syscall.ENOTEMPTY, syscall.Rmdir(m.in("only")))
+	e.ok(os.Rename(m.in("d"), m.in("e")))
+	shows("renamed", "e e/f only ")
+	e.ok(os.Remove(m.in("e/f")))
+	e.is(syscall.ENOTEMPTY, syscall.Rmdir(m.in("e")))
+	e.ok(os.Mkdir(m.in("d"), 0o755))
+	e.is(syscall.ENOTEMPTY, syscall.Rename(m.in("d"), m.in("only")))
+	e.ok(os.Remove(m.in("d")))
+	m.wait(m.Point)
+	shows("on OSS", "e only ")
+	for _, dir := range []string{"e", "only"} {
+		for _, k := range odd {
+			e.object(dir+"/"+k, k)
+		}
+	}
+	if n := strings.Count(m.P.Err.String(), "no path can have"); n != 1 {
+		t.Errorf("the log says %d times that there are such keys", n)
+	}
+	keys, err := e.server.Keys("")
+	e.ok(err)
+	if len(keys) != 2*len(odd)+1 { // and e/ itself, which has lost its last name that shows
+		t.Errorf("the bucket holds %.30q", keys)
+	}
+}
+
 func TestFirstByteNeedsNoWholeDownload(t *testing.T) {
 	t.Parallel()
 	e := setup(t)
