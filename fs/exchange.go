@@ -133,7 +133,7 @@ func (s *side) take(c *writeback.Change) (map[string]taken, error) {
 	}
 	settledOver(s.objects, s.asked, key)
 	own := s.e.clean()
-	if own == nil {
+	if own == nil && s.e.row == nil { // but a prefix; where a row was, it has all that is known
 		own = &writeback.Row{Attr: s.e.attr, Known: s.e.known}
 	}
 	if err := add(key, own); err != nil {

@@ -78,6 +78,41 @@ func TestExchangeOfWhatSettlesMeanwhile(t *testing.T) {
 	}
 }
 
+// What is published beside the bytes of a directory settles while the directory
+// is listed, and it is all there at the new place.
+func TestMetadataThatSettlesMeanwhile(t *testing.T) {
+	for to, flags := range map[string]uint32{"e": 0, "o": renameExchange} {
+		b := newTestbed(t, t.TempDir())
+		defer b.tidy()
+		gofs.NewNodeFS(b.fs.Root(), &gofs.Options{})
+		b.object(t, "o", []byte("a file"))
+		if _, err := b.fs.q.Change(func(c *writeback.Change) error {
+			return c.Put(&writeback.Row{Key: "d/", Attr: object.Attr{Mode: object.TypeDir | 0o700}, Meta: object.Meta{"color": "red"}, Known: true})
+		}); err != nil {
+			t.Fatal(err)
+		}
+		settles := func() {
+			if left, err := b.fs.q.Drain(context.Background()); err != nil || left.Pending > 0 {
+				t.Errorf("drain: %+v %v", left, err)
+			}
+		}
+		b.fs.remote = &hooked{b.fs.remote, func(q object.ListQuery) error {
+			if q.Prefix == "d/" && q.Delimiter == "" {
+				settles()
+			}
+			return nil
+		}}
+		if errno := b.fs.root.Rename(t.Context(), "d", b.fs.root, to, flags); errno != 0 {
+			t.Error(errno)
+		}
+		settles()
+		info, err := b.oss.Head(t.Context(), to+"/")
+		if a := object.ReadAttr(info.Meta, object.Attr{}); err != nil || info.Meta["color"] != "red" || a.Mode&0o777 != 0o700 {
+			t.Errorf("%s/ carries %v, %v", to, info.Meta, err)
+		}
+	}
+}
+
 // After a page that could not be had, the same handle goes on and does not end
 // as if there were no more.
 func TestListingGoesOnAfterAnError(t *testing.T) {
