@@ -40,7 +40,8 @@ func (i item) shown() uint32 {
 // intent is what a row says of an item: that it is there, or gone.
 type intent struct {
 	item
-	put bool
+	put     bool
+	implied bool // only what lies in it says that it is there
 }
 
 // source yields what OSS lists of a directory, some at a time, in order.
@@ -127,7 +128,7 @@ func (s *dirStream) readRows() error {
 				return nil
 			}
 			n := strings.TrimSuffix(rest, "/")
-			i := intent{item{name: n, dir: n != rest, mode: r.Attr.Mode & object.TypeMask}, r.Kind == journal.Put}
+			i := intent{item{name: n, dir: n != rest, mode: r.Attr.Mode & object.TypeMask}, r.Kind == journal.Put, r.Seq == 0}
 			rows = append(rows, i)
 		}
 		return nil
@@ -140,8 +141,8 @@ func (s *dirStream) readRows() error {
 	}
 	n := 0
 	for ; n < len(s.fresh) && (!more || s.fresh[n] <= s.rowsTo); n++ {
-		at, found := slices.BinarySearchFunc(rows, s.fresh[n], func(i intent, o string) int { return strings.Compare(i.order(), o) })
-		i := intent{item{name: s.fresh[n], mode: object.TypeFile}, true}
+		at, found := place(rows, s.fresh[n])
+		i := intent{item: item{name: s.fresh[n], mode: object.TypeFile}, put: true}
 		if found {
 			rows[at] = i
 		} else {
@@ -323,12 +324,22 @@ func (s *dirStream) shows(ctx context.Context, i item, byRow bool) bool {
 // dirShows reports whether the directory of the same name is shown instead of
 // the file i.
 func (s *dirStream) dirShows(ctx context.Context, i item, byRow bool) bool {
-	key := s.key + i.name + "/"
-	row, err := s.o.q.Row(key)
-	if err == nil && row != nil {
-		return row.Kind == journal.Put
+	key, order := s.key+i.name+"/", i.name+"/"
+	at, found := place(s.rows, order)
+	switch {
+	case found && !s.rows[at].implied:
+		return s.rows[at].put // as its turn will have it
+	case found || s.rowsMore && order > s.rowsTo:
+		if row, err := s.o.q.Row(key); err == nil && row != nil {
+			return row.Kind == journal.Put
+		}
 	}
 	return !byRow && i.twin && !s.o.isGhost(ctx, s.asked, key)
+}
+
+// place is where the row of an order stands, or would.
+func place(rows []intent, order string) (at int, found bool) {
+	return slices.BinarySearchFunc(rows, order, func(i intent, o string) int { return strings.Compare(i.order(), o) })
 }
 
 // settled lays what rows have become since the listing was asked for over what

@@ -166,8 +166,8 @@ func (o *overlay) isGhost(ctx context.Context, asked *writeback.Moment, key stri
 	return o.touched(asked, key) && !o.alive(ctx, key)
 }
 
-// touched reports that something beneath a directory goes, or went since a
-// listing was asked for.
+// touched reports that something beneath a directory goes, or that it or its own
+// object went since a listing was asked for.
 func (o *overlay) touched(asked *writeback.Moment, key string) (yes bool) {
 	_ = o.q.View(func(tx *journal.Tx) error {
 		for r, err := range tx.Rows(key, "") {
@@ -176,6 +176,9 @@ func (o *overlay) touched(asked *writeback.Moment, key string) (yes bool) {
 		}
 		return nil
 	})
+	if m, ok := asked.Since(key); ok && m.Ref.IsZero() {
+		return true
+	}
 	asked.Under(key, func(_ string, m writeback.Memo) { yes = yes || m.Ref.IsZero() })
 	return yes
 }

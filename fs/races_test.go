@@ -113,6 +113,54 @@ func TestMetadataThatSettlesMeanwhile(t *testing.T) {
 	}
 }
 
+// A file where a directory was, whose Delete settles before the listing or while
+// it is given out, is always shown: neither may be taken to come as the other.
+func TestFileWhereADirectorySettles(t *testing.T) {
+	for _, when := range []string{"before", "meanwhile"} {
+		b := newTestbed(t, t.TempDir())
+		defer b.tidy()
+		b.fs.o.MetaTTL = time.Hour
+		want := ""
+		for _, key := range []string{"d/b", "d/b!1", "d/b!2", "d/b!3", "d/b!4", "d/b!5", "d/b!6", "d/b!7", "d/b!8", "d/b!9"} {
+			b.object(t, key, []byte("x"))
+			want += key[2:] + " "
+		}
+		b.object(t, "d/b/", nil)
+		b.row(t, "d/b/", false)
+		settles := func() {
+			if left, err := b.fs.q.Drain(context.Background()); err != nil || left.Pending > 0 {
+				t.Errorf("drain: %+v %v", left, err)
+			}
+		}
+		if when == "before" { // and the listing was asked for still earlier
+			b.list(t, "d/")
+			settles()
+		}
+		s, err := b.fs.overlay.stream(t.Context(), "d/", nil, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.close()
+		if when == "meanwhile" {
+			settles()
+		}
+		got := ""
+		for {
+			i, ok, err := s.next(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !ok {
+				break
+			}
+			got += i.order() + " "
+		}
+		if got != want {
+			t.Errorf("%s: listed %s", when, got)
+		}
+	}
+}
+
 // After a page that could not be had, the same handle goes on and does not end
 // as if there were no more.
 func TestListingGoesOnAfterAnError(t *testing.T) {
