@@ -327,10 +327,12 @@ func (o *overlay) fetch(ctx context.Context, key string) (*listing, error) {
 	}
 }
 
+// isBig notes that a directory is too big to be kept. With listings that are
+// good for ever that is believed for 20 hours.
 func (o *overlay) isBig(key string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.big[key] = time.Now().Add(10 * o.fs.o.MetaTTL)
+	o.big[key] = time.Now().Add(10 * min(o.fs.o.MetaTTL, 2*time.Hour))
 }
 
 func (o *overlay) add(l *listing, key string, page object.Page) {

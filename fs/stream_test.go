@@ -93,3 +93,15 @@ func duplicates(names []string) string {
 	}
 	return ""
 }
+
+// With listings that are good for ever, a big directory is known as one, too, and
+// not listed anew for each name.
+func TestABigDirectoryStaysBigForEver(t *testing.T) {
+	b := newTestbed(t, t.TempDir())
+	defer b.tidy()
+	b.fs.o.MetaTTL = 100 * 365 * 24 * time.Hour // --meta-ttl=inf
+	b.fs.overlay.isBig("big/")
+	if _, _, big := b.fs.overlay.cached("big/"); !big {
+		t.Error("it is forgotten at once")
+	}
+}
