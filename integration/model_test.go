@@ -261,7 +261,12 @@ func (w *model) actions() map[string]func() {
 		},
 		"remove a tree": func() {
 			a := w.path()
-			w.do("rm-r "+a, func(root string) error { return os.RemoveAll(root + "/" + a) })
+			w.do("rm-r "+a, func(root string) error {
+				if st, err := os.Stat(root + "/" + filepath.Dir(a)); err == nil && !st.IsDir() {
+					return syscall.ENOTDIR // RemoveAll would open a FIFO there, and wait for a writer
+				}
+				return os.RemoveAll(root + "/" + a)
+			})
 		},
 		"mkdir": func() {
 			a := w.path()
