@@ -260,15 +260,10 @@ func numbered(parts []span, have map[extentOf]int, maxParts int) {
 	if len(parts) > 0 && !anyCopied(parts) {
 		stride = 1 // such parts are never cut anew
 	}
-	last, waiting := 0, 0 // the number given last, and how many parts since have none
-	fill := func(from, to, before int) {
-		step := stride
-		if before > 0 {
-			step = max(1, min(stride, (before-last)/(waiting+1)))
-		} else {
-			step = max(1, min(stride, (maxParts-last)/max(1, waiting)))
-		}
-		for i := from; i < to; i++ {
+	last, waiting := 0, 0        // the number given last, and how many parts since have none
+	fill := func(to, room int) { // the waiting parts before to get numbers, of so many
+		step := max(1, min(stride, room/max(1, waiting)))
+		for i := to - waiting; i < to; i++ {
 			last += step
 			parts[i].number = last
 		}
@@ -280,10 +275,10 @@ func numbered(parts []span, have map[extentOf]int, maxParts int) {
 			waiting++
 			continue
 		}
-		fill(i-waiting, i, n)
+		fill(i, (n-last)*waiting/(waiting+1))
 		parts[i].number, last = n, n
 	}
-	fill(len(parts)-waiting, len(parts), 0)
+	fill(len(parts), maxParts-last)
 }
 
 func anyCopied(parts []span) bool {
