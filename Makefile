@@ -13,7 +13,7 @@ TEST := $(GO) test -count=1
 
 FUZZ_TIME ?= 30s
 
-.PHONY: help build demo test tools lint unit race integration conformance bench fuzz cover clean
+.PHONY: help build demo test tools lint unit race integration crash conformance bench fuzz cover clean
 
 help: ## print this list
 	@awk -F ' ## ' '/^[a-z]+:.* ## /{ sub(/:.*/, "", $$1); printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ race: ## the same under the race detector, where there are goroutines
 
 integration: ## the built binary, real mounts, an OSS server (needs /dev/fuse and what .ci/run installs)
 	$(TEST) -timeout=30m ./integration
+
+crash: ## kill the daemon at every point between two durable steps, in each of ten cases
+	$(TEST) -timeout=60m ./integration -run=TestCrashAtEveryPoint -v -crash.every
 
 conformance: ## the test suites of the OSS SDK, from the module cache, against the built-in server
 	$(GO) run ./internal/ossemu/conformance

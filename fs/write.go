@@ -6,6 +6,7 @@ import (
 	"syscall"
 
 	"github.com/ossmount/ossmount/cache"
+	"github.com/ossmount/ossmount/internal/crash"
 	"github.com/ossmount/ossmount/internal/object"
 	"github.com/ossmount/ossmount/writeback"
 )
@@ -135,6 +136,7 @@ func (f *FS) create(key string, attr object.Attr, base object.Ref) (*cache.Conte
 		y.Close()
 		return nil, errors.Join(err, f.c.Drop(y.Number()))
 	}
+	crash.At("content made")
 	return y, nil
 }
 
@@ -170,6 +172,7 @@ func (x *file) write(ctx context.Context, p []byte, off int64) (n int, err error
 			}
 		}
 		x.attr.Modified(now())
+		crash.At("written")
 		return err
 	})
 	if err == nil && x.isScattered() {

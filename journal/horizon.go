@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ossmount/ossmount/internal/crash"
 )
 
 // The horizon file has two slots of slotSize bytes, written in turn. A slot is
@@ -125,9 +127,11 @@ func (j *Journal) step() error {
 			}
 		}
 	}
+	crash.At("contents synced")
 	if err := j.barrier(); err != nil {
 		return err
 	}
+	crash.At("journal synced, horizon not moved")
 	j.hmu.Lock()
 	s := j.slot
 	j.hmu.Unlock()
@@ -137,6 +141,7 @@ func (j *Journal) step() error {
 	if err := writeSlot(j.horizonPath(), s); err != nil {
 		return err
 	}
+	crash.At("horizon moved")
 	j.db.SetDiscardTs(target)
 	j.hmu.Lock()
 	defer j.hmu.Unlock()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ossmount/ossmount/cache"
+	"github.com/ossmount/ossmount/internal/crash"
 	"github.com/ossmount/ossmount/internal/object"
 	"github.com/ossmount/ossmount/journal"
 )
@@ -150,6 +151,7 @@ func (t *transfer) publish(tag string, send func(ctx context.Context, tag string
 	if err != nil {
 		return err
 	}
+	crash.At("noted, not durable")
 	if !q.o.rules.noR6 {
 		if err := q.j.WaitHorizon(q.work, max(noted, t.chosen)); err != nil {
 			return t.withoutEffect(errStopped)
@@ -163,10 +165,12 @@ func (t *transfer) publish(tag string, send func(ctx context.Context, tag string
 	case t.isStopped() || q.work.Err() != nil:
 		return t.withoutEffect(errStopped)
 	}
+	crash.At("noted, not sent")
 	started := time.Now()
 	// The request outlives the queue's work: once its body is sent whole it is
 	// not cancelled (R8).
 	ref, err := send(q.send, tag)
+	crash.At("published, not settled")
 	switch {
 	case err == nil:
 		return t.settle(ref, started)
@@ -276,6 +280,7 @@ func (t *transfer) settle(ref object.Ref, started time.Time) error {
 	if err != nil {
 		return err
 	}
+	crash.At("settled")
 	t.q.hasSettled(t, ref, seq, s)
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/ossmount/ossmount/cache"
+	"github.com/ossmount/ossmount/internal/crash"
 	"github.com/ossmount/ossmount/internal/object"
 	"github.com/ossmount/ossmount/journal"
 )
@@ -44,10 +45,12 @@ func (q *Queue) Batch(f func(c *Change) error) (seq uint64, err error) {
 }
 
 func (q *Queue) change(c *Change, update func(f func(tx *journal.Tx) error) (uint64, error), f func(c *Change) error) (seq uint64, err error) {
+	crash.At("before a change")
 	seq, err = update(func(tx *journal.Tx) error {
 		c.tx, c.touched, c.freed, c.dropped = tx, map[string]int64{}, nil, nil
 		return f(c)
 	})
+	crash.At("changed")
 	if err != nil {
 		return 0, err
 	}
@@ -107,6 +110,7 @@ func (c *Change) Put(r *Row) error {
 }
 
 func (q *Queue) witness(r *Row, st cache.State) error {
+	defer crash.At("witness written, not committed")
 	return q.c.SetWitness(r.Content, cache.Witness{
 		CacheID: q.j.CacheID(), Key: r.Key, Seq: r.Seq, Size: r.Size, Attr: r.Attr,
 		Expected: r.Expected, Known: r.Known, Base: r.Base, Dirty: r.Dirty, Whole: r.Whole, State: st,

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ossmount/ossmount/cache"
+	"github.com/ossmount/ossmount/internal/crash"
 	"github.com/ossmount/ossmount/internal/object"
 	"github.com/ossmount/ossmount/journal"
 )
@@ -324,6 +325,7 @@ func (q *Queue) filled(row *Row, y *cache.Content) error {
 	if err = errors.Join(err, serr); err != nil {
 		return errors.Join(err, q.c.Drop(y.Number()))
 	}
+	crash.At("filled, not taken")
 	took, size := false, row.Size
 	if row.IsHole() {
 		size = sign.Size
@@ -426,10 +428,12 @@ func (t *transfer) free() error {
 	if err := q.j.WaitHorizon(q.work, at); err != nil {
 		return errStopped
 	}
+	crash.At("hidden copy noted, not made")
 	ref, err := q.remote.Copy(q.work, row.Base, hidden, t.options(q.tag(row.Seq)))
 	if err != nil {
 		return t.fillRefused(t.baseLost(err))
 	}
+	crash.At("hidden copy made, not taken")
 	ref.Key, ref.Size = hidden, row.Base.Size
 	_, err = q.j.Update(func(tx *journal.Tx) error {
 		cur, err := tx.Row(row.Key)

@@ -3,6 +3,7 @@ package writeback
 import (
 	"time"
 
+	"github.com/ossmount/ossmount/internal/crash"
 	"github.com/ossmount/ossmount/internal/object"
 	"github.com/ossmount/ossmount/journal"
 )
@@ -59,6 +60,7 @@ func (q *Queue) payAll() error {
 		if !paid {
 			continue
 		}
+		crash.At("debt paid, not noted")
 		if _, err := q.j.Update(func(tx *journal.Tx) error { return tx.DropDebt(d.ID) }); err != nil {
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/ossmount/ossmount/internal/crash"
 	"github.com/ossmount/ossmount/internal/object"
 	"github.com/ossmount/ossmount/journal"
 )
@@ -228,8 +229,10 @@ func (b *deletion) send() {
 		return
 	}
 	defer q.requests.Release(1)
+	crash.At("deletes noted, not sent")
 	started := time.Now()
 	gone, err := b.request(some)
+	crash.At("deletes sent, not settled")
 	if err != nil && len(gone) == 0 {
 		if object.FateOf(err) == object.Unknown {
 			b.fail(err, (*transfer).lostIn)

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/ossmount/ossmount/cache"
+	"github.com/ossmount/ossmount/internal/crash"
 	"github.com/ossmount/ossmount/journal"
 )
 
@@ -47,6 +48,7 @@ func (q *Queue) drop(n uint64) {
 		w.State = cache.StateDead
 		err = q.c.SetWitness(n, w)
 	}
+	crash.At("content dead, not dropped")
 	if derr := q.c.Drop(n); derr != nil {
 		q.log.Warn("a content could not be dropped", "content", n, "err", derr, "witness", err)
 	}

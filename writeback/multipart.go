@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ossmount/ossmount/internal/crash"
 	"github.com/ossmount/ossmount/internal/crc64"
 	"github.com/ossmount/ossmount/internal/object"
 	"github.com/ossmount/ossmount/journal"
@@ -48,6 +49,7 @@ func (t *transfer) multipart() error {
 	if err := t.look(); err != nil {
 		return err
 	}
+	crash.At("all parts there")
 	err = t.publish(u.Tag, func(ctx context.Context, _ string) (object.Ref, error) {
 		return t.complete(ctx, u, parts)
 	})
@@ -150,9 +152,11 @@ func (t *transfer) initiate(u *journal.Upload) (err error) {
 		return errStopped
 	}
 	defer q.requests.Release(1)
+	crash.At("upload asked for, not sent")
 	if u.ID, err = q.remote.Initiate(q.send, row.Key, t.options(u.Tag)); err != nil {
 		return err
 	}
+	crash.At("upload begun, ID not noted")
 	q.mu.Lock()
 	q.reconciled[u.ID] = true
 	q.mu.Unlock()
@@ -180,6 +184,7 @@ func (t *transfer) noteUpload(u *journal.Upload) error {
 	if err != nil {
 		return err
 	}
+	crash.At("upload noted, not durable")
 	if err := t.q.j.WaitHorizon(t.q.work, at); err != nil {
 		return errStopped
 	}
@@ -395,6 +400,7 @@ func (t *transfer) sendPart(u *journal.Upload, s span, src *source) (journal.Par
 	if !s.copy {
 		q.sent(s.n)
 	}
+	crash.At("part sent, not noted")
 	p := journal.Part{Number: s.number, Off: s.off, Size: s.n, Copied: s.copy, ETag: got.ETag, CRC64: got.CRC64, HasCRC: got.HasCRC}
 	_, err = q.j.Update(func(tx *journal.Tx) error {
 		cur, err := tx.Upload(key)
@@ -403,6 +409,7 @@ func (t *transfer) sendPart(u *journal.Upload, s span, src *source) (journal.Par
 		}
 		return tx.PutPart(u.Num, p)
 	})
+	crash.At("part noted")
 	return p, err
 }
 

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/ossmount/ossmount/cache"
+	"github.com/ossmount/ossmount/internal/crash"
 	"github.com/ossmount/ossmount/internal/object"
 	"github.com/ossmount/ossmount/journal"
 )
@@ -115,6 +116,7 @@ func (q *Queue) BeforeWrite(ctx context.Context, n uint64, mayClone bool) (clone
 	if err != nil {
 		return false, err
 	}
+	crash.At("opened since, not durable")
 	if vouched != 0 && q.j.Covered(vouched) {
 		if err := q.j.WaitHorizon(ctx, seq); err != nil {
 			return false, err
@@ -125,6 +127,7 @@ func (q *Queue) BeforeWrite(ctx context.Context, n uint64, mayClone bool) (clone
 		return false, err
 	}
 	w.State, w.CacheID = cache.StateOpen, q.j.CacheID()
+	defer crash.At("opened since, nothing written")
 	return false, q.c.SetWitness(n, w)
 }
 

@@ -13,10 +13,11 @@ import (
 // Module is the path of the module that is built.
 const Module = "github.com/ossmount/ossmount"
 
-// Build builds the ossmount command into dir and returns its path.
-func Build(ctx context.Context, dir string) (string, error) {
-	bin := filepath.Join(dir, "ossmount")
-	args := []string{"build", "-o", bin}
+// Build builds the ossmount command into dir, with the build tags given, and
+// returns its path.
+func Build(ctx context.Context, dir string, tags ...string) (string, error) {
+	bin := filepath.Join(dir, strings.Join(append([]string{"ossmount"}, tags...), "-"))
+	args := []string{"build", "-o", bin, "-tags=" + strings.Join(tags, ",")}
 	if Race {
 		args = append(args, "-race")
 	}

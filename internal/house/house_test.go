@@ -26,17 +26,18 @@ var staircase = map[string]struct{ code, tests []string }{
 	"internal/crc64":    {},
 	"internal/md5lanes": {},
 	"internal/extent":   {},
+	"internal/crash":    {},
 	"internal/ossemu":   {code: []string{"internal/crc64", "internal/md5lanes"}},
 	"internal/house":    {},
 	"internal/remote":   {code: []string{"internal/object", "internal/crc64"}, tests: []string{"internal/ossemu"}},
 	"cache":             {code: []string{"internal/object", "internal/extent"}},
-	"journal":           {code: []string{"internal/object", "internal/extent"}},
+	"journal":           {code: []string{"internal/object", "internal/extent", "internal/crash"}},
 	"writeback": {
-		code:  []string{"cache", "journal", "internal/object", "internal/extent", "internal/crc64"},
+		code:  []string{"cache", "journal", "internal/object", "internal/extent", "internal/crc64", "internal/crash"},
 		tests: []string{"internal/ossemu", "internal/remote"},
 	},
 	"fs": {
-		code:  []string{"writeback", "cache", "journal", "internal/object", "internal/extent"},
+		code:  []string{"writeback", "cache", "journal", "internal/object", "internal/extent", "internal/crash"},
 		tests: []string{"internal/ossemu", "internal/remote", "internal/crc64"},
 	},
 	"cmd/ossmount": {

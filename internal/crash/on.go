@@ -1,0 +1,36 @@
+//go:build crash
+
+package crash
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+)
+
+var (
+	mu     sync.Mutex
+	passed = map[string]int{}
+	log    = os.Getenv("OSSMOUNT_CRASH_LOG")
+)
+
+// At is a moment that a crash could come at.
+func At(point string) {
+	mu.Lock()
+	defer mu.Unlock()
+	passed[point]++
+	if log != "" {
+		if f, err := os.OpenFile(log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600); err == nil {
+			fmt.Fprintln(f, point)
+			f.Close()
+		}
+	}
+	at, n, _ := strings.Cut(os.Getenv("OSSMOUNT_CRASH"), ":")
+	if want, err := strconv.Atoi(n); err == nil && at == point && passed[point] == want {
+		syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {} // until it arrives
+	}
+}
