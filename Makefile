@@ -12,8 +12,9 @@ UNIT  = ./cmd/... $(ROOMS) ./integration/harness/...
 TEST := $(GO) test -count=1
 
 FUZZ_TIME ?= 30s
+CHAOS_TIME ?= 5m
 
-.PHONY: help build demo test tools lint unit race integration crash conformance bench fuzz cover clean
+.PHONY: help build demo test tools lint unit race integration crash chaos conformance bench fuzz cover clean
 
 help: ## print this list
 	@awk -F ' ## ' '/^[a-z]+:.* ## /{ sub(/:.*/, "", $$1); printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +48,9 @@ integration: ## the built binary, real mounts, an OSS server (needs /dev/fuse an
 
 crash: ## kill the daemon at every point between two durable steps, in each of ten cases
 	$(TEST) -timeout=60m ./integration -run=TestCrashAtEveryPoint -v -crash.every
+
+chaos: ## programs that write while daemon and server are killed and requests fail, for CHAOS_TIME (5m)
+	$(TEST) -timeout=2h ./integration -run=TestChaos -v -chaos.time=$(CHAOS_TIME)
 
 conformance: ## the test suites of the OSS SDK, from the module cache, against the built-in server
 	$(GO) run ./internal/ossemu/conformance

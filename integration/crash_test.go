@@ -30,7 +30,7 @@ type crashCase struct {
 	act  func(dir string) error
 	done map[string]string
 	half map[string]string // what act may have come to that has not returned; nil: nothing
-	sent int64 // bytes of bodies that may be sent in all, with what a crash repeats
+	sent int64             // bytes of bodies that may be sent in all, with what a crash repeats
 }
 
 const (
