@@ -193,7 +193,8 @@ func (n *node) prepare(ctx context.Context, write, trunc bool) (x *file, err err
 
 func (n *node) tryPrepare(ctx context.Context, write, trunc bool) (*file, error) {
 	e, err := n.entry(ctx)
-	if was := n.entryGone(); was != nil {
+	was := n.entryGone()
+	if was != nil {
 		e, err = was, nil // it was replaced between lookup and open: what it was is opened
 	}
 	if err != nil {
@@ -226,7 +227,7 @@ func (n *node) tryPrepare(ctx context.Context, write, trunc bool) (*file, error)
 		if x.base != nil {
 			x.base.follows(x.follow)
 		}
-		if err := x.isCurrent(); err != nil {
+		if err := x.isCurrent(); err != nil && was == nil {
 			x.letGo()
 			return nil, err
 		}

@@ -51,7 +51,7 @@ func TestRemovalOfFiveThousandObjectsIsAFewBatches(t *testing.T) {
 	e := setup(t)
 	// A slow machine would list the directories again each 5 s: that is not what
 	// is counted here.
-	m := e.mount("cache", "--meta-ttl=1m")
+	m := e.mount("cache", "--meta-ttl=1m", "--write-back-delay=1s") // the default
 	e.forest(m.in("tree"), 50, 100)
 	m.wait(m.Point)
 	m.umount(0)
