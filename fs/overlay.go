@@ -163,7 +163,14 @@ func (o *overlay) living(key string) (yes bool) {
 // asked for at a moment, shows only because OSS had not been told yet, or was
 // being told, that everything in it is gone.
 func (o *overlay) isGhost(ctx context.Context, asked *writeback.Moment, key string) bool {
-	return o.touched(asked, key) && !o.alive(ctx, key)
+	if !o.touched(asked, key) {
+		return false
+	}
+	// No matter of interrupts: a listing would leave a file out for the sake of the
+	// directory of its name, and then the directory.
+	ctx, cancel := o.fs.patient(ctx)
+	defer cancel()
+	return !o.alive(ctx, key)
 }
 
 // touched reports that something beneath a directory goes, or that it or its own

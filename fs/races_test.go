@@ -161,6 +161,26 @@ func TestFileWhereADirectorySettles(t *testing.T) {
 	}
 }
 
+// Whether a directory from which all is going hides the file of its name is no
+// matter of who gets a signal while OSS is asked.
+func TestInterruptsHideNoFile(t *testing.T) {
+	b := newTestbed(t, t.TempDir())
+	defer b.tidy()
+	b.object(t, "d/b", []byte("x"))
+	b.object(t, "d/b/x", nil)
+	b.row(t, "d/b/x", false)
+	s, err := b.fs.overlay.stream(t.Context(), "d/", nil, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	interrupted, cancel := context.WithCancel(t.Context())
+	cancel()
+	if i, ok, err := s.next(interrupted); err != nil || !ok || i.order() != "b" {
+		t.Errorf("listed %q %v %v", i.order(), ok, err)
+	}
+}
+
 // After a page that could not be had, the same handle goes on and does not end
 // as if there were no more.
 func TestListingGoesOnAfterAnError(t *testing.T) {
