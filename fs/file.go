@@ -293,13 +293,17 @@ func (x *file) alterLocked(e *entry, next writeback.Row) (err error) {
 		err = x.fs.commit(func(c *writeback.Change) error { return c.Times(x.n.keyLocked(), next.Attr) })
 	default:
 		err = x.fs.commit(func(c *writeback.Change) error {
-			if x.n.gone {
+			key := x.n.keyLocked()
+			switch {
+			case x.n.gone:
 				return nil
+			case key != e.key:
+				return errMoved
 			}
-			if cur, err := c.Row(x.n.keyLocked()); err == nil && cur != nil && cur.Seq == x.seq {
+			if cur, err := c.Row(key); err == nil && cur != nil && cur.Seq == x.seq {
 				x.seq = c.Seq() // the same bytes
 			}
-			return c.Alter(x.n.keyLocked(), e.clean(), func(r *writeback.Row) { r.Attr, r.Meta, r.Headers, r.Unlearnt = next.Attr, next.Meta, x.headers, false })
+			return c.Alter(key, e.clean(), func(r *writeback.Row) { r.Attr, r.Meta, r.Headers, r.Unlearnt = next.Attr, next.Meta, x.headers, false })
 		})
 	}
 	if err == nil {
