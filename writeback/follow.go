@@ -4,7 +4,7 @@ import "github.com/ossmount/ossmount/internal/object"
 
 // Follow is held by whoever has a content open, and tells what its bytes were
 // published as: from then on what differs from that version is what was written
-// since (R7).
+// since (R7). The content is not dropped before its end.
 type Follow struct {
 	q       *Queue
 	content uint64

@@ -58,7 +58,8 @@ func (q *Queue) droppable(horizon uint64) (out []uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for n, at := range q.unneeded {
-		if at <= horizon && len(q.readers[n]) == 0 {
+		// Who has it open for reading may be joined by a writer, who goes on with it.
+		if at <= horizon && len(q.readers[n]) == 0 && len(q.follows[n]) == 0 {
 			out = append(out, n)
 			delete(q.unneeded, n)
 		}
