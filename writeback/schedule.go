@@ -20,6 +20,7 @@ const windowSize = 2048
 type blockade struct {
 	until time.Time // zero: until the event that it waits for
 	why   string
+	seq   uint64 // of the row; 0: of whichever the key has
 }
 
 // retry is how often the carrying of a row has failed.
@@ -191,14 +192,18 @@ func (q *Queue) waits(row *Row) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	_, gathered := q.deletes[key]
-	_, blocked := q.blocked[key]
+	b, blocked := q.blocked[key]
+	if blocked && b.seq != 0 && b.seq != row.Seq {
+		blocked = false // an older row was blocked when this one was there already
+	}
 	if gathered || blocked {
 		return true
 	}
+	q.freeLocked(key)
 	if q.draining || q.urgent[row.Content] > 0 || due <= time.Now().UnixNano() {
 		return false
 	}
-	q.blockLocked(key, time.Unix(0, due), notDue)
+	q.blockLocked(key, row.Seq, time.Unix(0, due), notDue)
 	return true
 }
 
@@ -211,12 +216,13 @@ const openForWriting = "open for writing"
 func (q *Queue) block(key string, until time.Time, why string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.blockLocked(key, until, why)
+	q.blockLocked(key, 0, until, why)
 }
 
-// blockLocked has the row of key wait until a time; zero: until unblockLocked.
-func (q *Queue) blockLocked(key string, until time.Time, why string) {
-	q.blocked[key] = blockade{until, why}
+// blockLocked has the row of key with the sequence seq wait until a time; zero:
+// until unblockLocked.
+func (q *Queue) blockLocked(key string, seq uint64, until time.Time, why string) {
+	q.blocked[key] = blockade{until, why, seq}
 	if until.IsZero() {
 		delete(q.timed, key)
 	} else {
@@ -228,10 +234,14 @@ func (q *Queue) blockLocked(key string, until time.Time, why string) {
 // unblockLocked has the row of key considered again, if it was waiting.
 func (q *Queue) unblockLocked(key string) {
 	if _, ok := q.blocked[key]; ok {
-		delete(q.blocked, key)
-		delete(q.timed, key)
+		q.freeLocked(key)
 		q.again[key] = struct{}{}
 	}
+}
+
+func (q *Queue) freeLocked(key string) {
+	delete(q.blocked, key)
+	delete(q.timed, key)
 }
 
 // runsLocked reports whether a new transfer of key must wait for one (R1).
@@ -394,13 +404,13 @@ func (q *Queue) admit(row *Row, at uint64, looked, circle, gather bool) (t *tran
 	}
 	switch held := q.heldLocked(row, now); {
 	case row.Content != 0 && q.open[row.Content] > 0 && q.urgent[row.Content] == 0:
-		q.blockLocked(row.Key, time.Time{}, openForWriting)
+		q.blockLocked(row.Key, row.Seq, time.Time{}, openForWriting)
 		return nil, false
 	case looked && !circle:
-		q.blockLocked(row.Key, time.Time{}, "another name still needs the object that it replaces")
+		q.blockLocked(row.Key, row.Seq, time.Time{}, "another name still needs the object that it replaces")
 		return nil, false
 	case !held.IsZero() && !q.o.rules.noR2:
-		q.blockLocked(row.Key, held, "an open file still reads the object that it replaces")
+		q.blockLocked(row.Key, row.Seq, held, "an open file still reads the object that it replaces")
 		return nil, false
 	}
 	if gather {
@@ -500,7 +510,7 @@ func (q *Queue) ended(t *transfer, err error, base string) (park string) {
 	if kind == object.Restart && !errors.Is(err, errIntegrity) || errors.Is(err, errAgainNow) {
 		wait = min(wait, 100*time.Millisecond)
 	}
-	q.blockLocked(key, now.Add(wait), err.Error())
+	q.blockLocked(key, t.row.Seq, now.Add(wait), err.Error())
 	q.log.Debug("will try again", "key", key, "in", wait, "err", err)
 	return ""
 }
