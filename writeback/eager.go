@@ -232,18 +232,23 @@ func (e *eager) noteEager(tx *journal.Tx, u *journal.Upload) error {
 		return errSuperseded
 	case u.ID == "":
 		u.Tag = e.q.tag(tx.Seq())
-		tx.BeforeCommit(func() error { e.q.sentAhead(e.content, key); return nil })
+		tx.BeforeCommit(func() error { return e.q.sentAhead(e.content, key) })
 	case !free || cur == nil || cur.Num != u.Num:
 		return tx.AddDebt(journal.Debt{Key: key, Upload: u.ID, Since: time.Now()})
 	}
 	return tx.PutUpload(key, u)
 }
 
-// sentAhead remembers under which key content n is sent while it is open.
-func (q *Queue) sentAhead(n uint64, key string) {
+// sentAhead remembers under which key content n is sent while it is open. If it
+// is not any more, nobody would end its upload (sealAhead).
+func (q *Queue) sentAhead(n uint64, key string) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.open[n] == 0 {
+		return errSuperseded
+	}
 	q.ahead[n] = key
+	return nil
 }
 
 // sealAhead gives the upload of content n up if its file was closed under another

@@ -1,0 +1,35 @@
+package writeback
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/ossmount/ossmount/journal"
+)
+
+// A file is closed, and gets another name, just before its upload is asked for
+// under the old one: nobody would take that up, or abort it.
+func TestNothingIsSentAheadOfWhatIsClosed(t *testing.T) {
+	store := newMemStore()
+	store.free = true
+	r := openRooms(t, 0, store, func(o *Options) { o.Eager, o.PartSize, o.limits.minPart = true, 4, 4 })
+	n, _ := r.put(t, "renamed", strings.Repeat("four", 10))
+	r.q.OpenForWrite(n)
+	e, begin := r.q.grows(&Row{Key: "file", Content: n, Size: 40})
+	if !begin {
+		t.Fatal("it is not sent")
+	}
+	r.q.Seal(n)
+	e.endLocked() // else it waits for the file to grow
+	r.q.runEager(e)
+	err := r.j.View(func(tx *journal.Tx) error {
+		u, err := tx.Upload("file")
+		if u != nil {
+			t.Errorf("an upload is left: %+v", u)
+		}
+		return err
+	})
+	if err != nil || store.counts["Initiate"] != 0 {
+		t.Error(err, store.counts)
+	}
+}
