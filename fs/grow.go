@@ -20,7 +20,7 @@ func (x *file) tellGrowth() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	row, err := x.rowLocked(true)
-	if err != nil || x.n.isGone() {
+	if err != nil || x.n.isGone() || !row.Base.IsZero() { // what it was is on OSS by now: the rest is a change of that
 		x.tellAfter = 0
 		return
 	}

@@ -241,8 +241,8 @@ func (n *node) tryPrepare(ctx context.Context, write, trunc bool) (*file, error)
 // errSettled says that the row that told of the bytes has been carried since.
 var errSettled = errors.New("the row has settled meanwhile")
 
-// isCurrent makes sure that the row by which the bytes were found was still there
-// when their being published began to be followed.
+// isCurrent makes sure that the row by which the bytes were found was still there,
+// with the base that it had, when their being published began to be followed.
 func (x *file) isCurrent() error {
 	if x.seq == 0 {
 		return nil
@@ -250,7 +250,7 @@ func (x *file) isCurrent() error {
 	return x.fs.q.View(func(tx *journal.Tx) error {
 		name, _, _ := tx.Named(x.content.Number())
 		r, err := tx.Row(name)
-		if err == nil && (r == nil || r.Seq != x.seq) {
+		if err == nil && (r == nil || r.Seq != x.seq || !r.Base.Same(x.origin)) {
 			return errSettled
 		}
 		return err

@@ -40,10 +40,10 @@ const (
 // one has gone.
 type sparse struct {
 	fs    *FS
-	size  int64
 	block int64
 
 	mu      sync.Mutex
+	size    int64      // what lies beyond is not read here any more
 	ref     object.Ref // the version; its successor when we have replaced it by the same bytes
 	content *cache.Content
 	blocks  []blockState
@@ -118,7 +118,8 @@ func (s *sparse) own(of uint64, follow *writeback.Follow) (*sparse, error) {
 	if s.isOnly(of, follow) {
 		return s, nil
 	}
-	mine, err := s.fs.newSparse(s.version(), s.size, of, follow)
+	ref, size := s.extent()
+	mine, err := s.fs.newSparse(ref, size, of, follow)
 	if err == nil {
 		s.release()
 	}
@@ -228,9 +229,15 @@ func (s *sparse) isDone() bool {
 func (s *sparse) firstRef() object.Ref { return s.version() }
 
 func (s *sparse) version() object.Ref {
+	ref, _ := s.extent()
+	return ref
+}
+
+// extent is the version, and how much of it is read here.
+func (s *sparse) extent() (ref object.Ref, size int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.ref
+	return s.ref, s.size
 }
 
 // drop gives the content up, unless a file has taken it over.
@@ -295,10 +302,11 @@ func (s *sparse) take() (*cache.Content, error) {
 
 // readAt reads what lies at off, and fetches it first where it is missing.
 func (s *sparse) readAt(ctx context.Context, p []byte, off int64) (int, error) {
-	if off >= s.size {
+	_, size := s.extent()
+	if off >= size {
 		return 0, nil
 	}
-	p = p[:min(int64(len(p)), s.size-off)]
+	p = p[:min(int64(len(p)), size-off)]
 	if err := s.need(ctx, off, int64(len(p)), s.ahead(off, int64(len(p)))); err != nil {
 		return 0, err
 	}
@@ -395,8 +403,8 @@ func (s *sparse) fetch(first, end int64) {
 	ctx, cancel := context.WithTimeout(s.fs.work, 10*s.fs.o.Stall)
 	defer cancel()
 	_, err := ask(ctx, func(ctx context.Context) (struct{}, error) {
-		ref := s.version()
-		err := s.fetchOnce(ctx, ref, &at, end)
+		ref, size := s.extent()
+		err := s.fetchOnce(ctx, ref, size, &at, end)
 		if k := object.KindOf(err); err != nil && (k == object.Conflict || k == object.Absent) {
 			next, ok := s.successor(ctx, ref)
 			if !ok {
@@ -442,6 +450,8 @@ func (s *sparse) succeed(next object.Ref) {
 	if s.refs > 0 && s.of != 0 {
 		defer s.holdLocked()
 		s.size = min(s.size, next.Size) // no hole lies beyond
+		s.cutLocked()
+		s.announceLocked()
 	}
 	if s.fs.reads.byRef[s.ref] == s {
 		delete(s.fs.reads.byRef, s.ref)
@@ -450,16 +460,34 @@ func (s *sparse) succeed(next object.Ref) {
 	s.ref = next
 }
 
-func (s *sparse) fetchOnce(ctx context.Context, ref object.Ref, at *int64, end int64) error {
+// cutLocked ends the wait for blocks beyond the size.
+func (s *sparse) cutLocked() {
+	for i := (s.size + s.block - 1) / s.block; i < int64(len(s.blocks)); i++ {
+		if s.blocks[i] == missing {
+			s.blocks[i] = present
+			s.left--
+		}
+	}
+	if s.left == 0 {
+		s.hold.Release()
+	}
+}
+
+// fetchOnce fetches the blocks from at up to end of the first size bytes of ref.
+func (s *sparse) fetchOnce(ctx context.Context, ref object.Ref, size int64, at *int64, end int64) error {
+	end = min(end, (size+s.block-1)/s.block)
+	if *at >= end {
+		return nil
+	}
 	off := *at * s.block
-	r, err := s.fs.remote.Get(ctx, ref, off, min(end*s.block, s.size)-off)
+	r, err := s.fs.remote.Get(ctx, ref, off, min(end*s.block, size)-off)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
 	for *at < end {
 		off := *at * s.block
-		n := min(s.block, s.size-off)
+		n := min(s.block, size-off)
 		if _, err := io.CopyN(io.NewOffsetWriter(s.content, off), r, n); err != nil {
 			return err
 		}
@@ -491,6 +519,7 @@ func (s *sparse) fetched(at, end int64, err error) {
 	for i := at; i < end; i++ {
 		s.blocks[i] = missing
 	}
+	s.cutLocked()
 	if object.KindOf(err) == object.Conflict && err != nil {
 		s.err = err
 	}
@@ -505,9 +534,10 @@ func (s *sparse) announceLocked() {
 
 // fill fetches everything, several pieces at once.
 func (s *sparse) fill(ctx context.Context) error {
-	for off := int64(0); off < s.size; off += fillPiece {
-		n := min(int64(fillPiece), s.size-off)
-		if err := s.need(ctx, off, n, min(fillers*fillPiece, s.size-off)); err != nil {
+	_, size := s.extent()
+	for off := int64(0); off < size; off += fillPiece {
+		n := min(int64(fillPiece), size-off)
+		if err := s.need(ctx, off, n, min(fillers*fillPiece, size-off)); err != nil {
 			if errors.Is(err, errTaken) {
 				return nil
 			}
@@ -520,7 +550,7 @@ func (s *sparse) fill(ctx context.Context) error {
 // fillSoon fetches the rest because a change waits for us to be done with the
 // version (H13).
 func (s *sparse) fillSoon() {
-	if s.size <= 64<<20 {
+	if _, size := s.extent(); size <= 64<<20 {
 		_ = s.fill(s.fs.work)
 	}
 }

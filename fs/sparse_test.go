@@ -1,0 +1,97 @@
+package fs
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"testing"
+
+	"github.com/ossmount/ossmount/internal/object"
+	"github.com/ossmount/ossmount/writeback"
+)
+
+// getting runs f before each Get, and fails it where f does.
+type getting struct {
+	Remote
+	f func() error
+}
+
+func (g *getting) Get(ctx context.Context, ref object.Ref, off, n int64) (io.ReadCloser, error) {
+	if err := g.f(); err != nil {
+		return nil, err
+	}
+	return g.Remote.Get(ctx, ref, off, n)
+}
+
+// A file is truncated and published while somebody still waits for bytes behind
+// its new end: that wait ends, and nothing is asked for there.
+func TestReadsBehindTheEndOfTheSuccessor(t *testing.T) {
+	b := newTestbed(t, t.TempDir())
+	defer b.tidy()
+	old := bytes.Repeat([]byte("old"), 1<<20)
+	b.object(t, "f", old)
+	e, err := b.fs.overlay.lookup(t.Context(), "", "f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := b.fs.newSparse(e.ref, e.size, 1, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.release()
+	cut := old[:1000]
+	gets := 0
+	b.fs.remote = &getting{b.fs.remote, func() error {
+		if gets++; gets > 1 {
+			return nil
+		}
+		b.object(t, "f", cut)
+		info, err := b.oss.Head(t.Context(), "f")
+		if err != nil {
+			return err
+		}
+		s.succeed(info.Ref)
+		return &object.Error{Op: "GetObject", Kind: object.Again, Err: errors.New("the connection broke")}
+	}}
+	if err := s.need(t.Context(), 2<<20, 10, 10); err != nil || gets != 1 {
+		t.Errorf("the wait ends with %v after %d requests", err, gets)
+	}
+	p := make([]byte, 2000)
+	if n, err := s.readAt(t.Context(), p, 0); err != nil || !bytes.Equal(p[:n], cut) || !s.whole() {
+		t.Errorf("read %d bytes, %v", n, err)
+	}
+}
+
+// Between the look at a row and the moment from which its content is followed
+// the version that it was made from was replaced by our own doing: it is looked at
+// once more.
+func TestRowWhoseBaseMovesOnIsLookedAtAgain(t *testing.T) {
+	b := newTestbed(t, t.TempDir())
+	defer b.tidy()
+	y, err := b.fs.create("f", object.Attr{}, object.Ref{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer y.Close()
+	var row *writeback.Row
+	_, err = b.fs.q.Change(func(c *writeback.Change) error {
+		row = &writeback.Row{Key: "f", Content: y.Number(), Base: object.Ref{Key: "f", ETag: "1", Size: 10}, Size: 10}
+		return c.Put(row)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for etag, want := range map[string]error{"1": nil, "0": errSettled} {
+		x := &file{fs: b.fs}
+		found := *row
+		found.Base.ETag = etag
+		if err := x.fromRow(&found); err != nil {
+			t.Fatal(err)
+		}
+		if err := x.isCurrent(); err != want {
+			t.Errorf("found with the base %s: %v", etag, err)
+		}
+		x.letGo()
+	}
+}
