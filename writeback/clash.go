@@ -178,7 +178,6 @@ func (t *transfer) moveAside(info object.Info) error {
 	if err != nil {
 		return err
 	}
-	q.conflict()
 	q.log.Warn("somebody else has changed the object: both are kept", "key", t.row.Key, "ours", to)
 	return errSuperseded
 }
@@ -226,9 +225,6 @@ func (t *transfer) giveWay(info object.Info) error {
 		}
 		return t.giveWayIn(c, cur, info)
 	})
-	if err == nil {
-		t.q.conflict()
-	}
 	return err
 }
 
@@ -266,7 +262,11 @@ func (t *transfer) giveWayIn(c *Change, cur *Row, info object.Info) error {
 	if err := tx.PutAttrs(attrs); err != nil {
 		return err
 	}
-	tx.BeforeCommit(func() error { q.memos.settled(key, Memo{Ref: info.Ref, Attrs: attrs}); return nil })
+	tx.BeforeCommit(func() error {
+		q.memos.settled(key, Memo{Ref: info.Ref, Attrs: attrs})
+		q.conflict() // before anybody sees that the row is gone
+		return nil
+	})
 	c.touched[key] = 0
 	return tx.DropRow(key)
 }
@@ -279,11 +279,11 @@ func (t *transfer) attrsTaken() error {
 	if err != nil && !gone {
 		return err
 	}
-	t.q.conflict()
 	if gone || info.LastModified.After(time.Unix(0, t.row.Closed)) {
 		t.q.log.Warn("somebody else has replaced the object since its attributes were changed here: theirs stay", "key", t.row.Key)
 		return t.drop(info)
 	}
+	t.q.conflict()
 	t.q.log.Warn("somebody else had replaced the object: it gets the attributes that were set here", "key", t.row.Key)
 	_, err = t.q.j.Update(func(tx *journal.Tx) error {
 		cur, err := tx.Row(t.row.Key)
@@ -330,7 +330,11 @@ func (t *transfer) drop(info object.Info) error {
 				return err
 			}
 		}
-		c.tx.BeforeCommit(func() error { t.q.memos.settled(cur.Key, Memo{}); return nil })
+		c.tx.BeforeCommit(func() error {
+			t.q.memos.settled(cur.Key, Memo{})
+			t.q.conflict()
+			return nil
+		})
 		c.touched[cur.Key] = 0
 		return c.tx.DropRow(cur.Key)
 	})
