@@ -48,6 +48,7 @@ type file struct {
 	follow *writeback.Follow
 	seq    uint64 // of the row that was committed last
 
+	scattered int   // so many ranges may be dirty before they are gathered; 0: the usual number
 	front     int64 // all bytes before are written, one after another
 	tellAfter int64 // size from which the queue is told that it grows; 0: never
 

@@ -41,13 +41,25 @@ func (f *FS) growsEagerly(name string) bool {
 
 // A file that was written to at very many places would make its rows long: the
 // gaps between them are closed, the shortest first. Those that no part can have
-// for itself are sent with what is around them anyway.
-const maxScattered = 8192
+// for itself are sent with what is around them anyway. While OSS does not answer
+// nothing can be fetched for that, and a row may have some more of them: writers
+// wait in vain once for each doubling, not each time.
+const (
+	maxScattered  = 8192
+	mostScattered = 1 << 16 // a row of some 500 KB: a commit takes 1 MB
+)
 
 func (x *file) isScattered() bool {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	return len(x.dirty) > maxScattered
+	return len(x.dirty) > max(maxScattered, x.scattered)
+}
+
+// mayScatter lets the file have twice as many ranges as it has.
+func (x *file) mayScatter() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.scattered = min(2*len(x.dirty), mostScattered)
 }
 
 func (x *file) gather(ctx context.Context) {
@@ -56,7 +68,8 @@ func (x *file) gather(ctx context.Context) {
 	gaps, base := x.shortest()
 	for _, g := range gaps {
 		if base != nil && base.need(ctx, g.Off, g.Len(), g.Len()) != nil {
-			return // later, then: it is no matter of correctness
+			x.mayScatter() // later, then: it is no matter of correctness
+			return
 		}
 		if x.close(g) != nil {
 			return

@@ -95,3 +95,30 @@ func TestRowWhoseBaseMovesOnIsLookedAtAgain(t *testing.T) {
 		x.letGo()
 	}
 }
+
+// While OSS does not give the bytes between what was written, a write does not
+// wait for them each time.
+func TestGatheringInVain(t *testing.T) {
+	b := newTestbed(t, t.TempDir())
+	defer b.tidy()
+	b.object(t, "f", bytes.Repeat([]byte("old"), 1<<20))
+	e, err := b.fs.overlay.lookup(t.Context(), "", "f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := &file{fs: b.fs, size: e.size, origin: e.ref}
+	if x.base, err = b.fs.newSparse(e.ref, e.size, 1, nil); err != nil {
+		t.Fatal(err)
+	}
+	defer x.letGo()
+	for i := range int64(maxScattered + 1) {
+		x.markLocked(100*i, 100*i+1)
+	}
+	b.oss.fail.Store(&object.Error{Op: "GetObject", Kind: object.Denied, Fate: object.Answered, Status: 403})
+	if !x.isScattered() {
+		t.Fatal("it is not scattered")
+	}
+	if x.gather(t.Context()); x.isScattered() {
+		t.Error("the next write would wait once more")
+	}
+}
