@@ -416,7 +416,7 @@ func (t *transfer) free() error {
 		if errors.Is(err, errAgainNow) {
 			return nil
 		}
-		return err
+		return t.baseLost(err)
 	}
 	hidden := fmt.Sprintf("%s.ossmount/%s/%d", q.o.Prefix, q.j.CacheID(), row.Seq)
 	at, err := q.j.Update(func(tx *journal.Tx) error {

@@ -213,6 +213,9 @@ const notDue = "changed a moment ago"
 // openForWriting is why a row waits for its file to be closed.
 const openForWriting = "open for writing"
 
+// stillNeeded is why a row waits for one that has a hole over its object (R2).
+const stillNeeded = "another name still needs the object that it replaces"
+
 func (q *Queue) block(key string, until time.Time, why string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -407,7 +410,7 @@ func (q *Queue) admit(row *Row, at uint64, looked, circle, gather bool) (t *tran
 		q.blockLocked(row.Key, row.Seq, time.Time{}, openForWriting)
 		return nil, false
 	case looked && !circle:
-		q.blockLocked(row.Key, row.Seq, time.Time{}, "another name still needs the object that it replaces")
+		q.blockLocked(row.Key, row.Seq, time.Time{}, stillNeeded)
 		return nil, false
 	case !held.IsZero() && !q.o.rules.noR2:
 		q.blockLocked(row.Key, row.Seq, held, "an open file still reads the object that it replaces")
@@ -474,7 +477,8 @@ func (q *Queue) ended(t *transfer, err error, base string) (park string) {
 	}
 	q.unreadLocked(t)
 	q.again[key] = struct{}{} // it may have another row
-	if base != "" {
+	// Whose last try has failed pauses: two that fail by turns would not.
+	if q.blocked[base].why == stillNeeded {
 		q.unblockLocked(base)
 	}
 	q.health.learn(err, now, q.log)

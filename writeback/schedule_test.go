@@ -1,8 +1,11 @@
 package writeback
 
 import (
+	"errors"
 	"testing"
+	"time"
 
+	"github.com/ossmount/ossmount/internal/extent"
 	"github.com/ossmount/ossmount/internal/object"
 	"github.com/ossmount/ossmount/journal"
 )
@@ -47,5 +50,47 @@ func TestRowThatTakesThePlaceOfOneThatIsBlocked(t *testing.T) {
 	row.Due = 0
 	if r.q.waits(row) {
 		t.Errorf("the Delete waits: %+v", r.q.blocked["file"])
+	}
+}
+
+// Two names have been exchanged, and what they hold is made of versions that are
+// gone: each row waits for itself by way of the other. They are parked, and do not
+// wake each other for ever.
+func TestCircleOfWhatIsGone(t *testing.T) {
+	store := newMemStore()
+	store.free = true
+	r := openRooms(t, 0, store)
+	for key, other := range map[string]string{"a": "b", "b": "a"} {
+		n, _ := r.put(t, key, "12345")
+		_, err := r.q.Change(func(c *Change) error {
+			return c.Put(&Row{Key: key, Content: n, Size: 5, Base: object.Ref{Key: other, ETag: "gone", Size: 5}, Dirty: extent.Of(0, 1),
+				Attr: object.Attr{Mode: object.TypeFile | 0o644}, Known: true})
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	left, err := r.q.Drain(t.Context())
+	if err != nil || left.Stuck != 2 || left.Pending != 0 {
+		t.Errorf("%+v, %v", left, err)
+	}
+}
+
+// The failure of a row that looks at the object of a key does not end the pause of
+// that key's own row.
+func TestFailureEndsNoOtherPause(t *testing.T) {
+	r := openRooms(t, 0, silent{})
+	r.q.block("busy", time.Now().Add(time.Hour), "busy")
+	r.q.block("waits", time.Time{}, stillNeeded)
+	for _, base := range []string{"busy", "waits"} {
+		r.q.ended(&transfer{q: r.q, row: &Row{Key: "looks at " + base}}, errors.New("failed"), base)
+	}
+	r.q.mu.Lock()
+	defer r.q.mu.Unlock()
+	if _, blocked := r.q.blocked["busy"]; !blocked {
+		t.Error("it is tried again at once")
+	}
+	if _, blocked := r.q.blocked["waits"]; blocked {
+		t.Error("it is not looked at again")
 	}
 }
