@@ -50,10 +50,15 @@ func (x *file) tryChange(ctx context.Context, empty bool, f func() error) error 
 // beforeLocked takes back whatever vouches for the content's bytes. It waits
 // for the disk, never for the network.
 func (x *file) beforeLocked(ctx context.Context) error {
-	n := x.content.Number()
-	clone, err := x.fs.q.BeforeWrite(context.WithoutCancel(ctx), n, x.handles == 1 && x.base == nil)
+	clone, err := x.fs.q.BeforeWrite(context.WithoutCancel(ctx), x.content.Number(), x.handles == 1 && x.base == nil)
 	if err != nil {
 		return err
+	}
+	if n := x.follow.Content(); n != x.content.Number() {
+		if err := x.filledLocked(n); err != nil {
+			return err
+		}
+		return x.beforeLocked(ctx)
 	}
 	if clone {
 		y, err := x.content.Clone()
@@ -64,6 +69,27 @@ func (x *file) beforeLocked(ctx context.Context) error {
 		x.origin, x.dirty = object.Ref{}, nil // the other content is about to become one
 	}
 	x.vouched, x.rowIsOpen = false, true
+	return nil
+}
+
+// filledLocked goes on with the content n, which the engine has made of this one
+// and of what was in its holes while the file was open for reading only.
+func (x *file) filledLocked(n uint64) error {
+	y, err := x.fs.c.Open(n)
+	if err != nil {
+		return err
+	}
+	old := x.content
+	for range x.writers {
+		x.fs.q.OpenForWrite(n)
+		defer x.fs.q.Seal(old.Number())
+	}
+	defer old.Close()
+	x.content = y
+	if x.base != nil {
+		x.base.release()
+	}
+	x.base, x.local, x.origin, x.dirty = nil, nil, object.Ref{}, nil
 	return nil
 }
 

@@ -318,3 +318,32 @@ func TestLostAnswerToCompleteOverItsOwnBase(t *testing.T) {
 	c.atMost("uploaded", up, mebi/2)
 	c.ok(reader.Close())
 }
+
+// Two changed files that are open for reading trade their names, and the engine
+// fills one of them to free both; a writer joins the readers after that.
+func TestExchangeOfChangedFilesThatAreOpen(t *testing.T) {
+	t.Parallel()
+	e := setup(t)
+	olda := strings.Repeat("0123456789abcdef", 2<<20/16)
+	oldb := strings.Repeat("ABCDEFGHIJKLMNOP", 2<<20/16)
+	e.put("a", strings.NewReader(olda))
+	e.put("b", strings.NewReader(oldb))
+	m := e.mount("cache", "--multipart-threshold=1MiB", "--part-size=256KiB", "--handle-grace=1s", "--write-back-delay=1s")
+	e.ok(patched("one", 100)(m.in("a")))
+	e.ok(patched("one", 100)(m.in("b")))
+	ra := e.open(m.in("a"), os.O_RDONLY)
+	rb := e.open(m.in("b"), os.O_RDONLY)
+	defer ra.Close()
+	defer rb.Close()
+	e.ok(unix.Renameat2(unix.AT_FDCWD, m.in("a"), unix.AT_FDCWD, m.in("b"), unix.RENAME_EXCHANGE))
+	m.wait(m.Point)
+	e.ok(patched("two", 5000)(m.in("b")))
+	e.ok(patched("two", 5000)(m.in("a")))
+	m.wait(m.Point)
+	want := olda[:100] + "one" + olda[103:5000] + "two" + olda[5003:]
+	e.reads(m.in("b"), want)
+	e.object("b", want)
+	want = oldb[:100] + "one" + oldb[103:5000] + "two" + oldb[5003:]
+	e.reads(m.in("a"), want)
+	e.object("a", want)
+}

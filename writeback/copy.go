@@ -347,9 +347,11 @@ func (q *Queue) filled(row *Row, y *cache.Content) error {
 			return err
 		}
 		tx.BeforeCommit(func() error { return q.witness(cur, cache.StateClosed) })
+		tx.BeforeCommit(func() error { q.followTo(row.Content, y.Number()); return nil }) // before a writer of the old one goes on
 		return nil
 	})
 	if err != nil || !took {
+		q.followTo(y.Number(), row.Content)
 		return errors.Join(err, q.c.Drop(y.Number()))
 	}
 	q.mu.Lock()

@@ -19,10 +19,7 @@ func (q *Queue) Follow(n uint64, moved func(ref object.Ref)) *Follow {
 	f := &Follow{q: q, content: n, moved: moved}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.follows[n] == nil {
-		q.follows[n] = map[*Follow]struct{}{}
-	}
-	q.follows[n][f] = struct{}{}
+	q.followLocked(f)
 	return f
 }
 
@@ -36,6 +33,32 @@ func (f *Follow) Published() (ref object.Ref, seq uint64, ok bool) {
 	f.q.mu.Lock()
 	defer f.q.mu.Unlock()
 	return f.ref, f.seq, !f.ref.IsZero()
+}
+
+// Content returns the number of the content that has the bytes now: another one
+// when the holes of the first were filled.
+func (f *Follow) Content() uint64 {
+	f.q.mu.Lock()
+	defer f.q.mu.Unlock()
+	return f.content
+}
+
+// followTo leads those who follow content n to another with the same bytes.
+func (q *Queue) followTo(n, to uint64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for f := range q.follows[n] {
+		f.content = to
+		q.followLocked(f)
+	}
+	delete(q.follows, n)
+}
+
+func (q *Queue) followLocked(f *Follow) {
+	if q.follows[f.content] == nil {
+		q.follows[f.content] = map[*Follow]struct{}{}
+	}
+	q.follows[f.content][f] = struct{}{}
 }
 
 // Done ends it. It may be called more than once.
