@@ -27,9 +27,9 @@ func (q *Queue) Publish(ctx context.Context, n uint64, stall time.Duration) erro
 	look := time.NewTicker(min(stall/4+1, time.Second))
 	defer look.Stop()
 	was := int64(-1)
-	for {
+	for first := true; ; first = false {
 		changed, progress := q.progress()
-		row, err := q.hasten(n)
+		row, err := q.hasten(n, first)
 		if err != nil || row == nil {
 			return err
 		}
@@ -71,8 +71,9 @@ func (q *Queue) progress() (changed chan struct{}, n int64) {
 }
 
 // hasten has the row that names content n considered now, and returns it; nil:
-// there is none.
-func (q *Queue) hasten(n uint64) (row *Row, err error) {
+// there is none. With anew it is forgotten that carrying it has failed before: what
+// OSS has refused then it may take now.
+func (q *Queue) hasten(n uint64, anew bool) (row *Row, err error) {
 	err = q.j.View(func(tx *journal.Tx) error {
 		key, _, _ := tx.Named(n)
 		row, err = tx.Row(key)
@@ -83,7 +84,10 @@ func (q *Queue) hasten(n uint64) (row *Row, err error) {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if b, blocked := q.blocked[row.Key]; blocked && (b.why == notDue || b.why == openForWriting) {
+	if anew {
+		delete(q.retries, row.Key)
+	}
+	if b, blocked := q.blocked[row.Key]; blocked && (anew || b.why == notDue || b.why == openForWriting) {
 		q.unblockLocked(row.Key)
 	} else if !blocked && q.running[row.Key] == nil {
 		q.again[row.Key] = struct{}{}
