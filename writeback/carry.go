@@ -316,6 +316,9 @@ func (q *Queue) hasSettled(t *transfer, ref object.Ref, seq uint64, s settled) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.stats.Objects++
+	if t.row.Kind == journal.Put && !ref.HasCRC {
+		q.stats.WithoutCRC++
+	}
 	for _, n := range s.dropped {
 		q.unneedLocked(n, seq)
 	}

@@ -1,9 +1,14 @@
 package writeback
 
 import (
+	"bytes"
 	"context"
+	"crypto/md5"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"maps"
 	"slices"
@@ -293,18 +298,24 @@ func (t *transfer) noteParts(u *journal.Upload, noted, good map[int]journal.Part
 	return nil
 }
 
-// sameBytes compares the part that OSS holds with the local bytes.
+// sameBytes compares the part that OSS holds with the local bytes: by its CRC64,
+// or, where OSS tells none, by its ETag, which is an MD5 unless it is encrypted by
+// KMS; then nothing is like it, and the part is sent again (H27).
 func (s *source) sameBytes(at span, p journal.Part) (bool, error) {
+	h, want := hash.Hash(crc64.New()), binary.BigEndian.AppendUint64(nil, p.CRC64)
 	if !p.HasCRC {
-		return false, nil
+		sum, err := hex.DecodeString(p.ETag)
+		if err != nil || len(sum) != md5.Size {
+			return false, nil
+		}
+		h, want = md5.New(), sum
 	}
-	h := crc64.New()
 	body := s.body(at.off, at.n)
 	defer body.Close()
 	if _, err := io.Copy(h, body); err != nil {
 		return false, err
 	}
-	return h.Sum64() == p.CRC64, nil
+	return bytes.Equal(h.Sum(nil), want), nil
 }
 
 // sendParts sends what is missing, several parts at once, each noted as soon

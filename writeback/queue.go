@@ -180,6 +180,7 @@ type Stats struct {
 	Conflicts    int64
 	DebtsPaid    int64
 	PartsResumed int64
+	WithoutCRC   int64 // objects of which OSS told no CRC64: size and ETag had to do
 }
 
 // Open takes the journal up where it was left and starts the engine.

@@ -1,9 +1,14 @@
 package writeback
 
 import (
+	"math"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/ossmount/ossmount/internal/extent"
+	"github.com/ossmount/ossmount/journal"
 )
 
 // A multipart upload that is broken off goes on where it was: the store counts
@@ -121,5 +126,28 @@ func TestResume(t *testing.T) {
 				t.Error(found)
 			}
 		})
+	}
+}
+
+// A part that OSS holds counts only if it is known to have the local bytes. covers
+// H27
+func TestSameBytes(t *testing.T) {
+	const text = "some bytes"
+	right := memPart{[]byte(text), etagOf([]byte(text))}.part(1)
+	for _, c := range []struct {
+		name string
+		part journal.Part
+		same bool
+	}{
+		{"the CRC64 is right", journal.Part{CRC64: right.CRC64, HasCRC: true, ETag: "of KMS"}, true},
+		{"the CRC64 is wrong", journal.Part{CRC64: right.CRC64 + 1, HasCRC: true, ETag: right.ETag}, false},
+		{"no CRC64, and the ETag is the MD5", journal.Part{ETag: strings.ToLower(right.ETag)}, true},
+		{"no CRC64, and the ETag is another MD5", journal.Part{ETag: etagOf([]byte("other bytes"))}, false},
+		{"no CRC64, and the ETag is no MD5", journal.Part{ETag: "of KMS"}, false},
+	} {
+		s := &source{t: &transfer{}, x: strings.NewReader("<" + text + ">"), here: extent.Of(0, math.MaxInt64)}
+		if same, err := s.sameBytes(span{off: 1, n: int64(len(text))}, c.part); err != nil || same != c.same {
+			t.Errorf("%s: same %t, %v", c.name, same, err)
+		}
 	}
 }
