@@ -33,3 +33,29 @@ func TestNothingIsSentAheadOfWhatIsClosed(t *testing.T) {
 		t.Error(err, store.counts)
 	}
 }
+
+// A program that is begun closes its copies of all descriptors, and each of these
+// closes commits the file: it is sent ahead all the same, until its writer closes it.
+func TestCommitOfAGrowingFileDoesNotEndItsSending(t *testing.T) {
+	r := openRooms(t, 0, silent{}, func(o *Options) { o.Eager, o.PartSize, o.limits.minPart = true, 4, 4 })
+	n, _ := r.put(t, "file", strings.Repeat("four", 10))
+	r.q.OpenForWrite(n)
+	row, err := r.q.Row("file")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, _ := r.q.grows(row)
+	for _, open := range []bool{true, false} {
+		r.q.admit(row, 0, false, false, false)
+		if _, goesOn := e.ready(); goesOn != open {
+			t.Errorf("it goes on: %t, while it is open: %t", goesOn, open)
+		}
+		if open {
+			r.q.Seal(n)
+		}
+	}
+	r.q.mu.Lock()
+	defer r.q.mu.Unlock()
+	delete(r.q.running, "file")
+	delete(r.q.eagers, n)
+}

@@ -399,14 +399,19 @@ func (q *Queue) admit(row *Row, at uint64, looked, circle, gather bool) (t *tran
 	now := time.Now()
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	open := row.Content != 0 && q.open[row.Content] > 0 && q.urgent[row.Content] == 0
 	if q.runsLocked(row.Key) {
-		if e := q.running[row.Key].eager; e != nil {
+		switch e := q.running[row.Key].eager; {
+		case e == nil:
+		case open: // an fsync, or the close of one of several descriptors: it may go on growing
+			q.blockLocked(row.Key, row.Seq, time.Time{}, openForWriting)
+		default:
 			e.endLocked() // the row goes on with what it has sent
 		}
 		return nil, false
 	}
 	switch held := q.heldLocked(row, now); {
-	case row.Content != 0 && q.open[row.Content] > 0 && q.urgent[row.Content] == 0:
+	case open:
 		q.blockLocked(row.Key, row.Seq, time.Time{}, openForWriting)
 		return nil, false
 	case looked && !circle:
