@@ -199,12 +199,27 @@ func (x *file) commit(open bool) error {
 	return x.commitLocked(open)
 }
 
+func (x *file) isUnfinished() bool {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return x.isUnfinishedLocked()
+}
+
+// isUnfinishedLocked reports that a writer has the file open, and none whose close
+// waits until just these bytes are on OSS.
+func (x *file) isUnfinishedLocked() bool {
+	if x.content == nil || x.writers == 0 {
+		return false
+	}
+	return !x.named || x.changed || x.attrOnly || x.rowIsOpen || !x.fs.q.IsUrgent(x.content.Number())
+}
+
 // interrupt commits a file that is being written as interrupted: kept as it is
 // now, and not published until it is closed through a mount (H46).
 func (x *file) interrupt() error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.content == nil || x.writers == 0 {
+	if !x.isUnfinishedLocked() {
 		return nil
 	}
 	row, err := x.rowLocked(true)

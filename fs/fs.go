@@ -172,10 +172,16 @@ func (f *FS) Stop() {
 
 // OpenForWriting returns the keys of the files that are open for writing
 // (H46).
-func (f *FS) OpenForWriting() []string {
+func (f *FS) OpenForWriting() []string { return f.openKeys((*file).writing) }
+
+// Unfinished returns the keys of files that are interrupted if they are not closed
+// before the end.
+func (f *FS) Unfinished() []string { return f.openKeys((*file).isUnfinished) }
+
+func (f *FS) openKeys(which func(x *file) bool) []string {
 	var keys []string
 	for _, x := range f.openFiles() {
-		if x.writing() {
+		if which(x) {
 			f.tree.RLock()
 			keys = append(keys, x.n.keyLocked())
 			f.tree.RUnlock()

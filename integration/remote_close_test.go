@@ -110,3 +110,24 @@ func TestErrorsOfClose(t *testing.T) {
 	e.object("away", "kept too")
 	m.umount(0)
 }
+
+// The mount ends while a close waits for OSS: that close fails, but what was to be
+// closed is not interrupted, and arrives from the next mount.
+func TestTheEndWhileCloseWaits(t *testing.T) {
+	t.Parallel()
+	e := setup(t)
+	m := e.mount("cache", "--close=remote", "--stall=2m")
+	f := e.open(m.in("f"), os.O_RDWR|os.O_CREATE)
+	e.writeAt(f, "written", 0)
+	e.ok(second(e.server.Fault("error,code=InternalError,op=PutObject")))
+	closed := make(chan error, 1)
+	go func() { closed <- f.Close() }()
+	e.poll("a request of the close", time.Minute, func() bool { return e.counts().Ops["PutObject"].Requests > 0 })
+	m.umount(3, "--force", "--drain=1s")
+	e.is(syscall.EIO, <-closed)
+	e.ok(e.server.ClearFaults())
+	m.start()
+	m.wait(m.Point)
+	e.object("f", "written")
+	m.umount(0)
+}

@@ -129,7 +129,8 @@ func (q *Queue) AwaitPublished(ctx context.Context, n uint64) error {
 	}
 }
 
-func (q *Queue) isUrgent(n uint64) bool {
+// IsUrgent reports that somebody waits for content n to be published as it is.
+func (q *Queue) IsUrgent(n uint64) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.urgent[n] > 0

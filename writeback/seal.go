@@ -78,7 +78,7 @@ func (q *Queue) BeforeWrite(ctx context.Context, n uint64, mayClone bool) (clone
 	if damaged != nil {
 		return false, damaged
 	}
-	if q.isUrgent(n) {
+	if q.IsUrgent(n) {
 		return false, ErrPublishing
 	}
 	if mayClone && q.overdue(n) {

@@ -183,7 +183,7 @@ func (d *daemon) end(drain time.Duration, force bool) {
 	d.ending.Do(func() {
 		defer close(d.ended)
 		d.fs.Stop()
-		open := d.fs.OpenForWriting()
+		open := d.fs.Unfinished()
 		if force {
 			d.fs.Interrupt() // nobody waits for them to be closed
 		}
@@ -195,7 +195,7 @@ func (d *daemon) end(drain time.Duration, force bool) {
 			}
 		}
 		if !force {
-			open = d.fs.OpenForWriting() // some may have been closed meanwhile
+			open = d.fs.Unfinished() // some may have been closed meanwhile
 		}
 		d.unmount()
 		d.fs.Close()
