@@ -234,11 +234,14 @@ func (w *crashWalk) learn(c crashCase) (points, error) {
 
 // drain unmounts when all is on OSS.
 func (r *crashRun) drain() error {
-	res, err := r.m.Umount(r.w.soon(), "--drain=30s", "--force")
-	if err == nil && res.Code != 0 && res.Code != 4 {
-		err = fmt.Errorf("umount: %v", res)
-	}
-	return err
+	// The kernel tells late that a file was closed: the mount may be busy still.
+	return harness.Poll(r.w.soon(), "all is on OSS", func() (bool, error) {
+		res, err := r.m.Umount(r.w.soon(), "--drain=30s")
+		if err == nil && res.Code != 0 && res.Code != 1 && res.Code != 4 {
+			err = fmt.Errorf("umount: %v", res)
+		}
+		return res.Code != 1, err
+	})
 }
 
 // play is one crash.
@@ -256,7 +259,7 @@ func (w *crashWalk) play(c crashCase, point string, n int) error {
 	if err := r.m.Start(w.soon()); err == nil {
 		acted = c.act(r.m.Point)
 		// It dies now, later, or, where the order of things was another, never.
-		if res, err := r.m.Umount(w.soon(), "--drain=5s", "--force"); err == nil && (res.Code == 0 || res.Code == 3 || res.Code == 4) {
+		if res, err := r.m.Umount(w.soon(), "--drain=5s"); err == nil && (res.Code == 0 || res.Code == 3 || res.Code == 4) {
 			r.m.P.Wait(20 * time.Second)
 		}
 	}
