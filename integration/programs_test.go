@@ -149,6 +149,7 @@ func (e *env) material(dir string) {
 	e.ok(harness.WriteFile(dir+"/big", 12, 6<<20))
 	e.sh(`
 		cd "$1"
+		touch -d "2021-02-02 02:02:02.2" tree # rsync leaves a directory of the same second as it is
 		cp -a tree tree2; find tree2 -type f -name '*3*' -delete; find tree2 -type f -name '*2*' -size +1k -exec sh -c 'for f; do printf changed >> "$f"; done' sh {} +; mkdir tree2/newdir; echo new > tree2/newdir/new; find tree2 -type d -exec touch -d "2021-01-01 01:02:03.4" {} +
 		seq 100000 > grown; touch -d 2020-01-01 grown big
 		truncate -s 3M sparse; printf middle | dd of=sparse bs=1 seek=1500000 conv=notrunc 2>/dev/null; touch -d 2020-01-01 sparse
