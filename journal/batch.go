@@ -31,7 +31,7 @@ func (j *Journal) Batch(f func(tx *Tx) error) (seq uint64, err error) {
 		return 0, err
 	}
 	tx := j.begin(last, true)
-	tx.seq, tx.batch = last+1, true
+	tx.seq, tx.batch, tx.whole = last+1, true, j.whole
 	defer tx.discard()
 	if err := j.inBatch(tx, f); err != nil {
 		if !tx.flushed {
@@ -65,6 +65,9 @@ func (j *Journal) inBatch(tx *Tx, f func(tx *Tx) error) error {
 		if err := w(); err != nil {
 			return err
 		}
+	}
+	if err := tx.sign(); err != nil {
+		return err
 	}
 	return tx.txn.CommitAt(tx.seq, nil)
 }

@@ -59,7 +59,7 @@ func readSlot(path string) (s slot, ok bool, err error) {
 			continue
 		}
 		if t.Format > horizonFormat {
-			return slot{}, false, fmt.Errorf("journal: %s has format %d, this program knows %d: use the newer ossmount that wrote it", path, t.Format, horizonFormat)
+			return slot{}, false, fmt.Errorf("%s has format %d, this program knows %d: use the newer ossmount that wrote it (%w)", path, t.Format, horizonFormat, ErrNewer)
 		}
 		if !ok || t.Gen > s.Gen {
 			s, ok = t, true

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"math"
 	"os"
@@ -50,6 +51,9 @@ type Options struct {
 	// ReadOnly opens without moving the horizon or undoing: for looking at
 	// the journal of a mount that does not run. Nothing of ours is written.
 	ReadOnly bool
+	// After returns the highest sequence that anything outside of the journal
+	// knows of: a new one goes on above it. Default: none does.
+	After func() (uint64, error)
 	// BatchPart is how many entries of a batch go into one commit of Badger.
 	// Default 0: as many as it takes. Tests have small ones.
 	BatchPart int
@@ -80,6 +84,7 @@ type Journal struct {
 
 	mu       sync.Mutex // held from the assignment of a timestamp to its commit
 	unsynced map[uint64]struct{}
+	whole    whole // what the newest state holds
 
 	smu    sync.Mutex     // the newest state; taken after mu where both are needed, never held for long
 	last   uint64         // timestamp of the newest commit; moves under mu too
@@ -110,20 +115,42 @@ type Counts struct {
 
 // Recovered tells what Open found.
 type Recovered struct {
-	New      bool   // there was no journal
+	New      bool   // there was no journal, or nobody has taken up yet what is known from elsewhere (Tx.TakenUp)
+	Damaged  string // what was wrong with the one that was there; empty: nothing was
+	Aside    string // directory that it was moved to
 	PowerCut bool   // the state went back to the horizon
 	Undone   int    // keys that were set back
 	Torn     int    // keys of a change that a crash had cut short, set back
-	Horizon  uint64 // the horizon that Open found
+	Horizon  uint64 // the horizon that Open found, also that of a damaged journal; 0: none
 	Last     uint64 // the newest commit that Open found
 }
 
 // Open opens or makes the journal in dir and, after a power cut, sets it back
-// to the durable horizon before it returns.
+// to the durable horizon before it returns. A damaged journal is moved aside,
+// and a new one made (Recovered.Damaged); with ReadOnly it is ErrDamaged.
 func Open(ctx context.Context, dir string, o Options) (*Journal, error) {
 	if err := o.fill(); err != nil {
 		return nil, err
 	}
+	j, err := openOnce(dir, o)
+	if bad := (*damageError)(nil); errors.As(err, &bad) && !o.ReadOnly {
+		if j, err = openAnew(dir, o, bad); err != nil {
+			return nil, err
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	j.cancel = cancel
+	j.group, run = errgroup.WithContext(run)
+	if !o.ReadOnly {
+		j.group.Go(func() error { j.keep(run); return nil })
+	}
+	return j, nil
+}
+
+func openOnce(dir string, o Options) (*Journal, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
@@ -133,27 +160,16 @@ func Open(ctx context.Context, dir string, o Options) (*Journal, error) {
 		moved:    make(chan struct{}),
 		wake:     make(chan struct{}, 1),
 	}
-	if err := dropUnbegunLogs(filepath.Join(dir, "db")); err != nil {
+	s, found, err := readSlot(j.horizonPath())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
-	db, err := badger.OpenManaged(badgerOptions(filepath.Join(dir, "db"), o.Log))
-	if err != nil {
-		return nil, fmt.Errorf("journal: open %s: %w", dir, err)
+	if j.db, err = openSound(filepath.Join(dir, "db"), o.Log); err != nil {
+		return nil, withHorizon(err, s)
 	}
-	j.db = db
-	if err := j.recover(); err != nil {
-		db.Close()
-		return nil, err
-	}
-	if err := j.scan(); err != nil {
-		db.Close()
-		return nil, err
-	}
-	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	j.cancel = cancel
-	j.group, run = errgroup.WithContext(run)
-	if !o.ReadOnly {
-		j.group.Go(func() error { j.keep(run); return nil })
+	if err := guard(func() error { return j.recover(s, found) }); err != nil {
+		_ = guard(j.db.Close)
+		return nil, withHorizon(err, s)
 	}
 	return j, nil
 }
@@ -201,6 +217,10 @@ func (j *Journal) scan() error {
 	h := j.slot.Horizon
 	tx := j.begin(j.last, false)
 	defer tx.discard()
+	var err error
+	if j.whole, err = tx.addUp(); err != nil {
+		return err
+	}
 	for r, err := range tx.Rows("", "") {
 		if err != nil {
 			return err
@@ -244,7 +264,7 @@ func (j *Journal) Update(f func(tx *Tx) error) (seq uint64, err error) {
 		return 0, err
 	}
 	tx := j.begin(last, true)
-	tx.seq = last + 1
+	tx.seq, tx.whole = last+1, j.whole
 	defer tx.discard()
 	if err := f(tx); err != nil {
 		return 0, err
@@ -256,6 +276,9 @@ func (j *Journal) Update(f func(tx *Tx) error) (seq uint64, err error) {
 		if err := w(); err != nil {
 			return 0, err
 		}
+	}
+	if err := tx.sign(); err != nil {
+		return 0, err
 	}
 	if err := tx.txn.CommitAt(tx.seq, nil); err != nil {
 		return 0, tooBig(err)
@@ -276,6 +299,7 @@ func (j *Journal) committed(tx *Tx) {
 	for n := range tx.contents {
 		j.unsynced[n] = struct{}{}
 	}
+	j.whole = tx.whole
 	j.smu.Lock()
 	defer j.smu.Unlock()
 	j.last = tx.seq

@@ -87,6 +87,8 @@ type Row struct {
 	// the state that it was looked up in; never stored.
 	AsOf uint64 `json:"-"`
 
+	digest uint64 // of what the database holds of it (sum.go); set by Tx.Row
+
 	// Note: a request that publishes this row was about to be sent, and no
 	// final answer to it is known (R7).
 	Note *Note `json:"n,omitempty"`
@@ -254,8 +256,11 @@ func decode(b []byte, v any) error {
 	if len(b) == 0 {
 		return fmt.Errorf("journal: empty value")
 	}
+	if b[0] > codecVersion {
+		return fmt.Errorf("journal: value of format %d, this program knows %d: use the newer ossmount that wrote it (%w)", b[0], codecVersion, ErrNewer)
+	}
 	if b[0] != codecVersion {
-		return fmt.Errorf("journal: value of format %d, this program knows %d: use the newer ossmount that wrote it", b[0], codecVersion)
+		return fmt.Errorf("journal: value of format %d", b[0])
 	}
 	return json.Unmarshal(b[1:], v)
 }

@@ -25,6 +25,7 @@ const (
 	spaceClean   = 'c' // key → Clean
 	spaceAttr    = 'a' // key → Attrs
 	spaceTime    = 't' // key of a directory → when its names last changed
+	spaceSum     = 'm' // nothing → what the state holds in all (sum.go)
 	spaceBatch   = 'z' // sequence (8 bytes), 'b' or 'e': a batch began, ended; the last space of all (batch.go)
 )
 
@@ -43,6 +44,7 @@ type Tx struct {
 	before   []func() error
 	contents map[uint64]struct{}
 	delta    Counts
+	whole    whole // what the state that it makes holds
 }
 
 func (tx *Tx) discard() { tx.txn.Discard() }
@@ -68,7 +70,12 @@ func (tx *Tx) get(key []byte, v any) (bool, error) {
 	if v == nil {
 		return true, nil
 	}
-	err = item.Value(func(b []byte) error { return decode(b, v) })
+	err = item.Value(func(b []byte) error {
+		if r, ok := v.(*Row); ok {
+			r.digest = digest(key, b)
+		}
+		return decode(b, v)
+	})
 	if err != nil {
 		return false, fmt.Errorf("journal: get %q: %w", key, err)
 	}
@@ -83,10 +90,16 @@ func (tx *Tx) set(key []byte, v any) error {
 			return err
 		}
 	}
+	if err := tx.replace(key, b); err != nil {
+		return err
+	}
 	return tx.write(func() error { return tx.txn.Set(key, b) })
 }
 
 func (tx *Tx) drop(key []byte) error {
+	if err := tx.replace(key, nil); err != nil {
+		return err
+	}
 	return tx.write(func() error { return tx.txn.Delete(key) })
 }
 
@@ -178,22 +191,16 @@ func (tx *Tx) PutRow(r *Row) error {
 			return err
 		}
 	}
-	if err := tx.set(spaced(spaceRow, r.Key), r); err != nil {
+	if err := tx.setRow(spaced(spaceRow, r.Key), old, r); err != nil {
 		return err
 	}
 	tx.delta.add(r, 1)
-	if err := tx.set(orderKey(r), nil); err != nil {
-		return err
-	}
-	if !r.Base.IsZero() {
-		if err := tx.set(spaced(spaceBase, r.Base.Key, "\x00", r.Key), nil); err != nil {
+	for _, k := range indexKeys(r) {
+		if err := tx.set(k, nil); err != nil {
 			return err
 		}
 	}
 	if r.Content != 0 {
-		if err := tx.set(spaced(spaceContent, be64(r.Content), "r", r.Key), nil); err != nil {
-			return err
-		}
 		if tx.contents == nil {
 			tx.contents = map[uint64]struct{}{}
 		}
@@ -211,23 +218,48 @@ func (tx *Tx) DropRow(key string) error {
 	if err := tx.unindex(old); err != nil {
 		return err
 	}
-	return tx.drop(spaced(spaceRow, key))
+	return tx.setRow(spaced(spaceRow, key), old, nil)
+}
+
+// setRow replaces old, which was just read, by r; nil: nothing.
+func (tx *Tx) setRow(key []byte, old, r *Row) (err error) {
+	var b []byte
+	if r != nil {
+		if b, err = encode(r); err != nil {
+			return err
+		}
+	}
+	was := uint64(0)
+	if old != nil {
+		was = old.digest
+	}
+	tx.whole.replace(was, old != nil, key, b)
+	if r == nil {
+		return tx.write(func() error { return tx.txn.Delete(key) })
+	}
+	return tx.write(func() error { return tx.txn.Set(key, b) })
 }
 
 func (tx *Tx) unindex(r *Row) error {
 	tx.delta.add(r, -1)
-	if err := tx.drop(orderKey(r)); err != nil {
-		return err
-	}
-	if !r.Base.IsZero() {
-		if err := tx.drop(spaced(spaceBase, r.Base.Key, "\x00", r.Key)); err != nil {
+	for _, k := range indexKeys(r) {
+		if err := tx.drop(k); err != nil {
 			return err
 		}
 	}
-	if r.Content != 0 {
-		return tx.drop(spaced(spaceContent, be64(r.Content), "r", r.Key))
-	}
 	return nil
+}
+
+// indexKeys are the index entries of a row.
+func indexKeys(r *Row) [][]byte {
+	keys := append(make([][]byte, 0, 3), orderKey(r))
+	if !r.Base.IsZero() {
+		keys = append(keys, spaced(spaceBase, r.Base.Key, "\x00", r.Key))
+	}
+	if r.Content != 0 {
+		keys = append(keys, spaced(spaceContent, be64(r.Content), "r", r.Key))
+	}
+	return keys
 }
 
 // orderKey is where a row stands: among those to be carried, by due time, or

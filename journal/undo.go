@@ -5,14 +5,15 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
+
+	"golang.org/x/sys/unix"
 
 	badger "github.com/dgraph-io/badger/v4"
 )
 
-// recover reads the horizon and, if the machine has been off since, undoes
-// what is above it. It leaves slot and last set.
+// recover takes the newest slot s, if one was found, and if the machine has
+// been off since, undoes what is above its horizon. It leaves slot, last and
+// the sum set, or says what is missing.
 //
 //  1. read the newest slot                     a cut here: nothing has changed
 //  2. write each key that is newer than the
@@ -20,39 +21,47 @@ import (
 //     2^32 above all that is there             a cut here: step 1 finds the old slot, and again
 //  3. barrier                                  the same
 //  4. the slot names the new state             a cut here: one slot or the other
-func (j *Journal) recover() error {
-	s, ok, err := readSlot(j.horizonPath())
+func (j *Journal) recover(s slot, found bool) error {
 	j.last = j.db.MaxVersion()
 	switch {
-	case errors.Is(err, fs.ErrNotExist) && j.last == 0:
+	case !found && j.last == 0:
+		// Nothing is there, or a cut came while the very first horizon was
+		// written: nothing was promised yet.
 		return j.begins()
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return err
-	case !ok && j.last == 0:
-		return j.begins() // a cut while the very first horizon was written: nothing was promised yet
-	case !ok:
-		return fmt.Errorf("journal: %s holds changes but its horizon file is missing or damaged: keep the directory aside and mount with another --cache-dir; the files under contents/ hold the bytes", j.dir)
+	case !found:
+		return j.withoutHorizon()
+	case j.last < s.Horizon:
+		return damage("it ends at %d, and had come to %d", j.last, s.Horizon)
 	}
 	j.slot = s
-	j.last = max(j.last, s.Horizon)
 	j.recovered = Recovered{Horizon: s.Horizon, Last: j.last}
 	j.recovered.PowerCut = s.BootID != j.o.BootID
-	if !j.recovered.PowerCut {
-		return j.undoTornBatch()
-	}
-	if j.o.ReadOnly {
+	switch {
+	case !j.recovered.PowerCut:
+		if err := j.undoTornBatch(); err != nil {
+			return err
+		}
+	case j.o.ReadOnly:
 		j.last = s.Horizon // what recovery would take
-		return nil
+	default:
+		if err := j.backToHorizon(); err != nil {
+			return err
+		}
 	}
-	n, err := j.undo(s.Horizon)
+	return j.takeSum()
+}
+
+// backToHorizon is what a power cut makes necessary.
+func (j *Journal) backToHorizon() (err error) {
+	if j.slot.CacheID, err = drawID(); err != nil {
+		return err
+	}
+	n, err := j.undo(j.slot.Horizon)
 	if err != nil {
 		return fmt.Errorf("journal: go back to the horizon: %w", err)
 	}
 	j.recovered.Undone = n
 	if err := j.barrier(); err != nil {
-		return err
-	}
-	if j.slot.CacheID, err = drawID(); err != nil {
 		return err
 	}
 	j.slot.Gen++
@@ -65,7 +74,37 @@ func (j *Journal) recover() error {
 	return nil
 }
 
-// begins writes the first horizon of an empty journal.
+// takeSum adds up what there is.
+func (j *Journal) takeSum() error {
+	if err := j.scan(); err != nil {
+		return damaged(err)
+	}
+	j.recovered.New = j.whole.New
+	return nil
+}
+
+// withoutHorizon goes on from the newest state although the horizon file is
+// gone, if the machine has not been off since. The next step writes it anew.
+func (j *Journal) withoutHorizon() error {
+	tx := j.begin(j.last, false)
+	defer tx.discard()
+	w, ok, err := tx.wholeAt()
+	switch {
+	case err != nil:
+		return damaged(err)
+	case !ok || w.Boot != j.o.BootID:
+		return damage("its horizon file is missing or unreadable, and the machine may have been off since")
+	}
+	j.o.Log.Warn("journal: the horizon file is missing or unreadable; the machine has not been off since: it is written anew", "dir", j.dir)
+	j.slot = slot{BootID: j.o.BootID, CacheID: w.Cache}
+	j.recovered = Recovered{Last: j.last}
+	if err := j.undoTornBatch(); err != nil {
+		return err
+	}
+	return j.takeSum()
+}
+
+// begins makes an empty journal, above all that anybody knows of.
 func (j *Journal) begins() error {
 	j.recovered = Recovered{New: true}
 	id, err := drawID()
@@ -73,18 +112,37 @@ func (j *Journal) begins() error {
 		return err
 	}
 	j.slot = slot{Gen: 1, BootID: j.o.BootID, CacheID: id}
+	j.whole = whole{New: true}
 	if j.o.ReadOnly {
 		return nil
 	}
+	if j.o.After != nil {
+		above, err := j.o.After()
+		if err != nil {
+			return fmt.Errorf("journal: %w", err)
+		}
+		if above > 0 {
+			j.last = above + 1<<32
+		}
+	}
+	tx := j.begin(j.last, true)
+	defer tx.discard()
+	tx.seq, tx.whole = j.last+1, j.whole
+	if err := tx.sign(); err != nil {
+		return err
+	}
+	if err := tx.txn.CommitAt(tx.seq, nil); err != nil {
+		return err
+	}
+	j.last = tx.seq
+	if err := j.barrier(); err != nil {
+		return err
+	}
+	j.slot.Horizon = j.last
 	if err := writeSlot(j.horizonPath(), j.slot); err != nil {
 		return err
 	}
-	d, err := os.Open(j.dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
+	return syncFile(j.dir, unix.Fsync)
 }
 
 func drawID() (string, error) {
@@ -109,19 +167,34 @@ func (j *Journal) setAllBack(horizon, last uint64) (n int, top uint64, err error
 	if err != nil || len(keys) == 0 {
 		return 0, last, err
 	}
-	then := j.db.NewTransactionAt(horizon, false)
-	defer then.Discard()
+	then := j.begin(horizon, false)
+	defer then.discard()
+	w, ok, err := then.wholeAt()
+	if err != nil {
+		return 0, last, err
+	}
+	if !ok {
+		return 0, last, damage("there is nothing of the state %d", horizon)
+	}
 	at := last + 1<<32
 	total := len(keys)
 	for len(keys) > 0 {
-		n, err := j.setBack(then, keys, at)
+		n, err := j.setBack(then.txn, keys, at)
 		if err != nil {
 			return 0, last, err
 		}
 		keys = keys[n:]
 		at++
 	}
-	return total, at - 1, nil
+	// The sum last: it is what makes it whole, and no table without a living
+	// key would remember the sequence.
+	now := j.begin(maxTs, true)
+	defer now.discard()
+	now.whole = w
+	if err := now.sign(); err != nil {
+		return 0, last, err
+	}
+	return total, at, now.txn.CommitAt(at, nil)
 }
 
 // setBack writes as many of keys as go into one commit as they were then, and

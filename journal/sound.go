@@ -1,0 +1,173 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	badger "github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/options"
+	"github.com/dgraph-io/badger/v4/table"
+	"github.com/dgraph-io/ristretto/v2/z"
+	"golang.org/x/sys/unix"
+)
+
+// ErrDamaged is wrapped by the errors of a journal that has lost something.
+var ErrDamaged = errors.New("the journal is damaged")
+
+// damageError says what is wrong with a journal, and what its horizon was.
+type damageError struct {
+	why     string
+	horizon uint64 // 0: not known
+}
+
+func (e *damageError) Error() string { return ErrDamaged.Error() + ": " + e.why }
+func (e *damageError) Unwrap() error { return ErrDamaged }
+
+func damage(format string, a ...any) error { return &damageError{why: fmt.Sprintf(format, a...)} }
+
+// damaged makes err a damage, unless it is something that goes away by itself
+// or by another program: then the journal must not be touched.
+func damaged(err error) error {
+	var e *damageError
+	if err == nil || errors.As(err, &e) || errors.Is(err, ErrNewer) || isPassing(err) {
+		return err
+	}
+	return damage("%s", strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; "))
+}
+
+// isPassing reports that err says something of the machine, not of the bytes.
+func isPassing(err error) bool {
+	for _, e := range []unix.Errno{unix.ENOSPC, unix.EDQUOT, unix.EROFS, unix.EACCES, unix.EPERM, unix.EMFILE, unix.ENFILE,
+		unix.ENOMEM, unix.EIO, unix.EAGAIN, unix.EINTR, unix.ENXIO, unix.ENODEV, unix.ESTALE, unix.EBUSY} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return strings.Contains(err.Error(), "Cannot acquire directory lock") // Badger gives it no type
+}
+
+func withHorizon(err error, s slot) error {
+	if e := (*damageError)(nil); errors.As(err, &e) {
+		e.horizon = s.Horizon
+	}
+	return err
+}
+
+// guard turns a panic in f, which Badger answers damaged bytes with, into an
+// error, and so an access beyond the end of a mapped file.
+func guard(f func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = damage("%v", p)
+		}
+	}()
+	return f()
+}
+
+// openSound opens the database, after a look at all that Badger would end the
+// process for, or leave out without a word.
+func openSound(dir string, log *slog.Logger) (db *badger.DB, err error) {
+	if err := dropUnbegunLogs(dir); err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	o := badgerOptions(dir, log)
+	err = guard(func() error {
+		if err := checkTables(dir, o); err != nil {
+			return damaged(err)
+		}
+		var err error
+		db, err = badger.OpenManaged(o)
+		return damaged(err)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("journal: open %s: %w", dir, err)
+	}
+	return db, nil
+}
+
+// checkTables reads every table that the manifest names. Badger opens them in
+// goroutines of its own, where nobody can catch a panic, and goes on without
+// one whose checksum is wrong.
+func checkTables(dir string, o badger.Options) error {
+	f, err := os.Open(filepath.Join(dir, badger.ManifestFilename))
+	if errors.Is(err, fs.ErrNotExist) {
+		return noTables(dir)
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	m, _, err := badger.ReplayManifestFile(f, 0, o)
+	if err != nil {
+		return fmt.Errorf("manifest: %w", err)
+	}
+	for id := range m.Tables {
+		if err := checkTable(table.NewFilename(id, dir), o); err != nil {
+			return fmt.Errorf("table %d: %w", id, err)
+		}
+	}
+	return nil
+}
+
+// noTables is an error if there is anything that a manifest must name: Badger
+// would make a new one, and remove them.
+func noTables(dir string) error {
+	tables, err := filepath.Glob(filepath.Join(dir, "*.sst"))
+	if err == nil && len(tables) > 0 {
+		err = fmt.Errorf("%d tables, and no manifest", len(tables))
+	}
+	return err
+}
+
+func checkTable(path string, o badger.Options) error {
+	f, err := z.OpenMmapFile(path, os.O_RDONLY, 0)
+	if err != nil {
+		return err
+	}
+	t, err := table.OpenTable(f, table.Options{ReadOnly: true, BlockSize: o.BlockSize, ChkMode: options.OnTableAndBlockRead})
+	if err != nil {
+		return err
+	}
+	err = t.VerifyChecksum()
+	return errors.Join(err, t.Close(-1))
+}
+
+// openAnew moves the damaged journal aside and opens a new one in its place.
+func openAnew(dir string, o Options, bad *damageError) (*Journal, error) {
+	aside, err := setAside(dir)
+	if err != nil {
+		return nil, fmt.Errorf("journal: %w; it could not be moved aside: %w", bad, err)
+	}
+	j, err := openOnce(dir, o)
+	if err != nil {
+		return nil, err
+	}
+	j.recovered.Damaged, j.recovered.Aside = bad.why, aside
+	j.recovered.Horizon = bad.horizon
+	return j, nil
+}
+
+// setAside renames the directory to one that tells when that was.
+func setAside(dir string) (aside string, err error) {
+	name := dir + ".damaged-" + time.Now().UTC().Format("20060102T150405Z")
+	for i := 1; ; i++ {
+		if aside = name; i > 1 {
+			aside = fmt.Sprintf("%s-%d", name, i)
+		}
+		if _, err := os.Lstat(aside); errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+	}
+	if err := os.Rename(dir, aside); err != nil {
+		return "", err
+	}
+	return aside, syncFile(filepath.Dir(dir), unix.Fsync)
+}

@@ -1,0 +1,177 @@
+package journal
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+
+	badger "github.com/dgraph-io/badger/v4"
+)
+
+// ErrNewer is returned for bytes of a format that this program does not know.
+var ErrNewer = errors.New("made by a newer version")
+
+// Badger cuts a log at the first entry whose checksum is wrong, leaves out a
+// table whose checksum is wrong, and does not miss a log that is gone: the
+// journal would be shorter, and nobody would know. So every state carries the
+// sum of what it holds, and a start adds up again.
+
+// whole is the value of the one key in spaceSum: what a state holds in all.
+type whole struct {
+	Sum  uint64 `json:"s"` // of the digests of every key and value that counts, modulo 2^64
+	Keys int64  `json:"n"`
+	// What the horizon file says too, in case it is lost.
+	Boot  string `json:"b"`
+	Cache string `json:"id"`
+	// New: nobody has taken the contents up yet (Tx.TakenUp).
+	New bool `json:"new,omitempty"`
+}
+
+func sumKey() []byte { return []byte{spaceSum} }
+
+// counts reports that what is kept in a space cannot be made again from
+// anything else. Indexes are compared with the rows; attributes and times are
+// learnt again.
+func counts(space byte) bool {
+	switch space {
+	case spaceRow, spaceUpload, spacePart, spaceDoubt, spaceDebt, spaceClean:
+		return true
+	}
+	return false
+}
+
+func digest(key, value []byte) uint64 {
+	b := make([]byte, 0, 512)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(key)))
+	b = append(append(b, key...), value...)
+	sum := sha256.Sum256(b)
+	return binary.BigEndian.Uint64(sum[:])
+}
+
+func (w *whole) add(key, value []byte) { w.Sum += digest(key, value); w.Keys++ }
+
+// replace takes what key holds out of the sum, and value in; nil: nothing.
+func (tx *Tx) replace(key, value []byte) error {
+	if !counts(key[0]) {
+		return nil
+	}
+	old, had, err := tx.digestOf(key)
+	if err != nil {
+		return err
+	}
+	tx.whole.replace(old, had, key, value)
+	return nil
+}
+
+func (w *whole) replace(old uint64, had bool, key, value []byte) {
+	if had {
+		w.Sum, w.Keys = w.Sum-old, w.Keys-1
+	}
+	if value != nil {
+		w.add(key, value)
+	}
+}
+
+func (tx *Tx) digestOf(key []byte) (d uint64, had bool, err error) {
+	item, err := tx.txn.Get(key)
+	if errors.Is(err, badger.ErrKeyNotFound) {
+		return 0, false, nil
+	}
+	if err == nil {
+		err = item.Value(func(value []byte) error { d = digest(key, value); return nil })
+	}
+	if err != nil {
+		return 0, false, fmt.Errorf("journal: get %q: %w", key, err)
+	}
+	return d, true, nil
+}
+
+// sign writes the sum of the state that tx makes: the last that it writes.
+func (tx *Tx) sign() error {
+	tx.whole.Boot, tx.whole.Cache = tx.j.o.BootID, tx.j.CacheID()
+	b, err := encode(&tx.whole)
+	if err != nil {
+		return err
+	}
+	return tx.write(func() error { return tx.txn.Set(sumKey(), b) })
+}
+
+// TakenUp says that whoever opened a new journal has put into it what is known
+// from elsewhere. Until that is committed, every Open finds it new.
+func (tx *Tx) TakenUp() { tx.whole.New, tx.changed = false, true }
+
+// wholeAt reads the sum of the state that tx reads; ok is false if it has none.
+func (tx *Tx) wholeAt() (w whole, ok bool, err error) {
+	ok, err = tx.get(sumKey(), &w)
+	return w, ok, err
+}
+
+// addUp reads everything there is in the state that tx reads, and returns an
+// error if it is not what its sum says, cannot be read, or if rows and indexes
+// disagree.
+func (tx *Tx) addUp() (want whole, err error) {
+	want, ok, err := tx.wholeAt()
+	if err != nil {
+		return want, damaged(err)
+	}
+	var got whole
+	var rows, indexes whole
+	it := tx.txn.NewIterator(badger.IteratorOptions{PrefetchValues: true, PrefetchSize: 32})
+	defer it.Close()
+	for it.Seek([]byte{spaceAttr + 1}); it.Valid(); it.Next() { // what was learnt is the first space
+		key := it.Item().Key()
+		err := it.Item().Value(func(value []byte) error {
+			switch {
+			case isIndex(key[0]):
+				indexes.add(key, nil)
+				return nil
+			case counts(key[0]):
+				got.add(key, value)
+			}
+			return addIndexes(&rows, key, value)
+		})
+		if err != nil {
+			return want, damaged(fmt.Errorf("%q: %w", key, err))
+		}
+	}
+	switch {
+	case !ok && got.Keys == 0:
+		want.New = true
+	case !ok:
+		return want, damage("it has no sum of its %d entries", got.Keys)
+	case got.Sum != want.Sum || got.Keys != want.Keys:
+		return want, damage("it holds %d entries, and should hold %d others", got.Keys, want.Keys)
+	}
+	if rows != indexes {
+		return want, damage("%d index entries do not fit the rows, which need %d", indexes.Keys, rows.Keys)
+	}
+	return want, nil
+}
+
+// addIndexes adds the index entries that the value of key must have.
+func addIndexes(w *whole, key, value []byte) error {
+	switch key[0] {
+	case spaceRow:
+		r := &Row{}
+		if err := decode(value, r); err != nil {
+			return err
+		}
+		r.Key = string(key[1:])
+		for _, k := range indexKeys(r) {
+			w.add(k, nil)
+		}
+	case spaceClean:
+		c := &Clean{}
+		if err := decode(value, c); err != nil {
+			return err
+		}
+		w.add(spaced(spaceContent, be64(c.Content), "c", string(key[1:])), nil)
+	}
+	return nil
+}
+
+func isIndex(space byte) bool {
+	return strings.IndexByte(string([]byte{spaceDue, spaceStuck, spaceBase, spaceContent}), space) >= 0
+}
