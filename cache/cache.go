@@ -319,10 +319,31 @@ func syncDir(path string) error {
 	return d.Sync()
 }
 
-// Mounted reports that a journal lies in the directory: it was mounted before.
+// Mounted reports that a journal or a content lies in the directory: it was
+// mounted before.
 func (c *Cache) Mounted() bool {
+	for range c.Numbers() {
+		return true
+	}
 	_, err := os.Stat(filepath.Join(c.dir, "journal"))
 	return err == nil
+}
+
+// TopSequence returns the highest sequence that any content says it was
+// committed with.
+func (c *Cache) TopSequence() (top uint64, err error) {
+	for n := range c.Numbers() {
+		w, _, err := c.Witness(n)
+		if err != nil {
+			return 0, err
+		}
+		top = max(top, w.Seq)
+	}
+	lost, err := c.LostAndFound()
+	for _, l := range lost {
+		top = max(top, l.Witness.Seq)
+	}
+	return top, err
 }
 
 // Forget takes back that the directory belongs to anything: its first mount

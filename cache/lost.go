@@ -18,12 +18,33 @@ type Lost struct {
 
 func (c *Cache) lostDir() string { return filepath.Join(c.dir, "lost+found") }
 
-// Lose moves content n to lost+found/<number in hex> under the cache
-// directory. Its number is not given out again.
-func (c *Cache) Lose(n uint64) error {
+// Lose moves contents to lost+found/<number in hex> under the cache directory
+// and returns when they are there on the disk: a power cut that brought them
+// back would have the next start take them for garbage. Their numbers are not
+// given out again.
+func (c *Cache) Lose(numbers ...uint64) error {
+	if len(numbers) == 0 {
+		return nil
+	}
 	if err := os.MkdirAll(c.lostDir(), 0o700); err != nil {
 		return err
 	}
+	dirs := map[string]bool{c.dir: true, c.lostDir(): true}
+	for _, n := range numbers {
+		if err := c.lose(n); err != nil {
+			return err
+		}
+		dirs[c.sub(n)] = true
+	}
+	for dir := range dirs {
+		if err := syncDir(dir); err != nil {
+			return fmt.Errorf("lost+found: %w", err)
+		}
+	}
+	return nil
+}
+
+func (c *Cache) lose(n uint64) error {
 	to := filepath.Join(c.lostDir(), strconv.FormatUint(n, 16))
 	if err := os.Rename(c.path(n), to); err != nil {
 		return fmt.Errorf("lost+found: %w", err)

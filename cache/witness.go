@@ -24,20 +24,25 @@ const (
 
 // Witness is what a content says of itself (H7). It is never an order.
 type Witness struct {
-	Format   int         `json:"v"`
-	CacheID  string      `json:"id"`
-	Number   uint64      `json:"n"`
-	Key      string      `json:"k,omitempty"`
-	Seq      uint64      `json:"s,omitempty"`
-	Size     int64       `json:"z"`
-	Attr     object.Attr `json:"a,omitzero"`
-	Expected object.Ref  `json:"e,omitzero"`
-	Known    bool        `json:"ek,omitempty"`
-	Ref      object.Ref  `json:"r,omitzero"`   // of a clean one
-	Base     object.Ref  `json:"b,omitzero"`   // of one made from a version on OSS, with
-	Dirty    extent.Set  `json:"w,omitempty"`  // what of it may differ, and
-	Whole    bool        `json:"wh,omitempty"` // whether the rest is here too (journal.Row)
-	State    State       `json:"st"`
+	Format  int         `json:"v"`
+	CacheID string      `json:"id"`
+	Number  uint64      `json:"n"`
+	Key     string      `json:"k,omitempty"`
+	Seq     uint64      `json:"s,omitempty"`
+	Size    int64       `json:"z"`
+	Attr    object.Attr `json:"a,omitzero"`
+	Boot    string      `json:"bo,omitempty"` // boot of the machine that it was written in
+
+	Headers object.Headers `json:"h,omitempty"` // beside the bytes, as in the row
+	Meta    object.Meta    `json:"m,omitempty"`
+
+	Expected object.Ref `json:"e,omitzero"`
+	Known    bool       `json:"ek,omitempty"`
+	Ref      object.Ref `json:"r,omitzero"`   // of a clean one
+	Base     object.Ref `json:"b,omitzero"`   // of one made from a version on OSS, with
+	Dirty    extent.Set `json:"w,omitempty"`  // what of it may differ, and
+	Whole    bool       `json:"wh,omitempty"` // whether the rest is here too (journal.Row)
+	State    State      `json:"st"`
 
 	// Beside, in the attribute: the witness was too long for it and stands in
 	// the file beside the content.

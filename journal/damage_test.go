@@ -3,6 +3,7 @@ package journal
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -15,6 +16,8 @@ import (
 
 	"github.com/ossmount/ossmount/internal/object"
 )
+
+var damages = flag.Uint64("damages", 40, "how many damaged journals are opened")
 
 // history is a journal with everything in it, and what each of its states holds.
 type history struct {
@@ -136,7 +139,7 @@ func spoil(dir string, r *rand.Rand) (how string, err error) {
 func TestDamagedJournalIsNeverTakenForWhole(t *testing.T) {
 	h := makeHistory(t, 9000)
 	whole, older, lost := 0, 0, 0
-	for seed := range uint64(120) {
+	for seed := range *damages {
 		r := rand.New(rand.NewPCG(seed, 6))
 		dir := filepath.Join(t.TempDir(), "journal")
 		if err := os.CopyFS(dir, os.DirFS(h.dir)); err != nil {

@@ -228,6 +228,9 @@ func (j *Journal) CacheID() string {
 	return j.slot.CacheID
 }
 
+// BootID names the boot of the machine, in short.
+func (j *Journal) BootID() string { return j.o.BootID[:min(8, len(j.o.BootID))] }
+
 // WaitHorizon returns when the state seq is on the disk, with the bytes of all
 // contents that it names.
 func (j *Journal) WaitHorizon(ctx context.Context, seq uint64) error {

@@ -77,6 +77,10 @@ type Row struct {
 	// Interrupted: found at a start with an unfinished write; not published
 	// until it is closed again through the mount.
 	Interrupted bool `json:"i,omitempty"`
+	// Rebuilt: made from what its content says of itself, after the journal had
+	// lost it; the tag that it had before. Published only if OSS holds exactly
+	// what it expected.
+	Rebuilt string `json:"rb,omitempty"`
 	// Parked: the reason why it cannot succeed as it is; kept and shown.
 	Parked string `json:"p,omitempty"`
 

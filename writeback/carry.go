@@ -69,6 +69,11 @@ func (t *transfer) isStopped() bool {
 
 // carry brings OSS to what the row says, and settles it.
 func (t *transfer) carry() error {
+	if t.row.Rebuilt != "" {
+		if err := t.verify(); err != nil {
+			return err
+		}
+	}
 	row := t.row
 	switch {
 	case row.Note != nil && row.Note.Answered:
@@ -533,7 +538,7 @@ func (t *transfer) keepClean(tx *journal.Tx, cur *Row, ref object.Ref, s *settle
 	}
 	tx.BeforeCommit(func() error {
 		err := t.q.c.SetWitness(keep, cache.Witness{
-			CacheID: t.q.j.CacheID(), Key: cur.Key, Seq: cur.Seq, Size: cur.Size, Attr: cur.Attr, Ref: ref, State: cache.StateClean,
+			CacheID: t.q.j.CacheID(), Boot: t.q.j.BootID(), Key: cur.Key, Seq: cur.Seq, Size: cur.Size, Attr: cur.Attr, Ref: ref, State: cache.StateClean,
 		})
 		if err != nil {
 			t.q.log.Debug("a clean copy could not be marked", "content", keep, "err", err)

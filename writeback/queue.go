@@ -168,6 +168,7 @@ type Queue struct {
 	unneeded   map[uint64]uint64                 // contents that have been given up, and in which state last (janitor.go)
 	changed    chan struct{}                     // closed and replaced when a row has gone or come to rest
 	damaged    error                             // a content could not be made durable (H11)
+	rebuilt    *Rebuilt                          // set by Open
 	stats      Stats
 }
 

@@ -235,6 +235,18 @@ func TestContentsWithoutAName(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
+	j, err := journal.Open(t.Context(), filepath.Join(dir, "journal"), journal.Options{Contents: c})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, err := Open(t.Context(), Options{Remote: silent{}, Journal: j, Cache: c}) // from now on the journal is known to be whole
+	if err != nil {
+		t.Fatal(err)
+	}
+	q.Close(time.Second)
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
 	make := func(text string, w *cache.Witness) uint64 {
 		x, err := c.Create()
 		if err != nil {
@@ -262,12 +274,12 @@ func TestContentsWithoutAName(t *testing.T) {
 		make("a copy", &cache.Witness{State: cache.StateClean}),
 		make("dropped", &cache.Witness{State: cache.StateDead}),
 	}
-	j, err := journal.Open(t.Context(), filepath.Join(dir, "journal"), journal.Options{Contents: c})
+	j, err = journal.Open(t.Context(), filepath.Join(dir, "journal"), journal.Options{Contents: c})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer j.Close()
-	q, err := Open(t.Context(), Options{Remote: silent{}, Journal: j, Cache: c})
+	q, err = Open(t.Context(), Options{Remote: silent{}, Journal: j, Cache: c})
 	if err != nil {
 		t.Fatal(err)
 	}

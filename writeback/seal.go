@@ -126,7 +126,7 @@ func (q *Queue) BeforeWrite(ctx context.Context, n uint64, mayClone bool) (clone
 	if err != nil {
 		return false, err
 	}
-	w.State, w.CacheID = cache.StateOpen, q.j.CacheID()
+	w.State, w.CacheID, w.Boot = cache.StateOpen, q.j.CacheID(), q.j.BootID()
 	defer crash.At("opened since, nothing written")
 	return false, q.c.SetWitness(n, w)
 }

@@ -17,6 +17,9 @@ func (q *Queue) takeUp(ctx context.Context) error {
 	var doubts []string
 	top := uint64(0)
 	cut := q.j.Recovered().PowerCut
+	if err := q.rebuild(); err != nil {
+		return err
+	}
 	err := q.j.View(func(tx *journal.Tx) error {
 		top = tx.MaxContent()
 		for r, err := range tx.Rows("", "") {
@@ -171,9 +174,13 @@ func (q *Queue) takeUpUploads() error {
 // takeUpContents sorts out the contents that nothing names: garbage, or
 // lost+found.
 func (q *Queue) takeUpContents(ctx context.Context) error {
-	last := q.j.Recovered().Last
-	if q.j.Recovered().PowerCut {
-		last = q.j.Recovered().Horizon
+	rec := q.j.Recovered()
+	last := rec.Last
+	switch {
+	case rec.New:
+		last = 0 // it has passed nothing
+	case rec.PowerCut:
+		last = rec.Horizon
 	}
 	var nameless []uint64
 	for n := range q.c.Numbers() {
@@ -192,19 +199,18 @@ func (q *Queue) takeUpContents(ctx context.Context) error {
 	if err := q.j.WaitHorizon(ctx, q.j.Last()); err != nil {
 		return err
 	}
+	var lost []uint64
 	for _, n := range nameless {
-		if q.isGarbage(n, last) {
-			if err := q.c.Drop(n); err != nil {
-				return err
-			}
+		if !q.isGarbage(n, last) {
+			q.log.Warn("found bytes that no file names: kept in lost+found", "content", n)
+			lost = append(lost, n)
 			continue
 		}
-		q.log.Warn("found bytes that no file names: kept in lost+found", "content", n)
-		if err := q.c.Lose(n); err != nil {
+		if err := q.c.Drop(n); err != nil {
 			return err
 		}
 	}
-	return nil
+	return q.c.Lose(lost...)
 }
 
 // isGarbage reports that a content without a name is not worth keeping: the

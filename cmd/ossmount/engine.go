@@ -191,7 +191,7 @@ func (e *engine) checkBucket(ctx context.Context, p place) (versioned bool, err 
 func (e *engine) openQueue(ctx context.Context, f *mountFlags, p place, versioned bool) (err error) {
 	var q *writeback.Queue
 	e.j, err = journal.Open(ctx, filepath.Join(e.cache.Dir(), "journal"), journal.Options{
-		Contents: e.cache, Log: e.log,
+		Contents: e.cache, Log: e.log, After: e.cache.TopSequence,
 		SyncFailed: func(n uint64, err error) {
 			if q != nil {
 				q.SyncFailed(n, err)
