@@ -13,8 +13,9 @@ TEST := $(GO) test -count=1
 
 FUZZ_TIME ?= 30s
 CHAOS_TIME ?= 5m
+DAMAGES    ?= 1000
 
-.PHONY: help build demo test tools lint unit race integration crash chaos conformance bench fuzz cover clean
+.PHONY: help build demo test tools lint unit race integration crash damage chaos conformance bench fuzz cover clean
 
 help: ## print this list
 	@awk -F ' ## ' '/^[a-z]+:.* ## /{ sub(/:.*/, "", $$1); printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +49,9 @@ integration: ## the built binary, real mounts, an OSS server (needs /dev/fuse an
 
 crash: ## kill the daemon at every point between two durable steps, in each of ten cases
 	$(TEST) -timeout=60m ./integration -run=TestCrashAtEveryPoint -v -crash.every
+
+damage: ## mount DAMAGES (1000) cache directories whose journal was damaged at random
+	$(TEST) -timeout=3h ./integration -run=TestDamagedJournals -v -damage.count=$(DAMAGES)
 
 chaos: ## programs that write while daemon and server are killed and requests fail, for CHAOS_TIME (5m)
 	$(TEST) -timeout=2h ./integration -run=TestChaos -v -chaos.time=$(CHAOS_TIME)

@@ -25,6 +25,8 @@ type Status struct {
 	AwaySince   int64  `json:"oss_away_since,omitempty"`
 	Damaged     string `json:"damaged,omitempty"`
 
+	Rebuilt *Rebuilt `json:"rebuilt,omitempty"` // what this start took up without a journal
+
 	Uploading []Uploading `json:"uploading"`
 	Waiting   []Waiting   `json:"waiting"` // the first of the pending rows, with what they wait for
 	Kept      []Waiting   `json:"kept"`    // the first of the parked and interrupted ones
@@ -131,7 +133,7 @@ func waitingOf(r *Row) Waiting {
 func (q *Queue) addRunning(s *Status) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	s.Stats = q.stats
+	s.Stats, s.Rebuilt = q.stats, q.rebuilt
 	if q.health.away != nil {
 		s.Away, s.AwaySince = q.health.away.Error(), q.health.since.UnixNano()
 	}

@@ -144,6 +144,9 @@ func openQuietly(ctx context.Context, dir string) (*cache.Cache, *journal.Journa
 		return nil, nil, err
 	}
 	j, err := journal.Open(ctx, filepath.Join(c.Dir(), "journal"), journal.Options{Contents: c, ReadOnly: true})
+	if errors.Is(err, journal.ErrDamaged) {
+		err = fmt.Errorf("%w: the next mount (or ossmount drain) keeps it aside, and takes pending files up from the contents of %s", err, c.Dir())
+	}
 	if err != nil {
 		c.Close()
 		return nil, nil, err

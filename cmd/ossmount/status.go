@@ -63,6 +63,12 @@ func printStatus(w io.Writer, s mountStatus) {
 	if q.Damaged != "" {
 		row("cache disk", "FAILED, nothing is opened for writing: %s", q.Damaged)
 	}
+	if b := q.Rebuilt; b != nil {
+		row("journal", "%s; %d files were taken up from the cache directory, %d are in lost+found", b.Why, b.Files, b.Lost)
+		if b.Aside != "" {
+			row("", "the damaged one is kept in %s", b.Aside)
+		}
+	}
 	pending := fmt.Sprintf("%d changes, %s", q.Pending, size(q.Bytes))
 	if q.Oldest != 0 {
 		pending += fmt.Sprintf(", the oldest for %s", time.Since(time.Unix(0, q.Oldest)).Round(time.Second))

@@ -103,6 +103,12 @@ type Queue struct {
 	Doubts      int    `json:"doubts"`
 	Away        string `json:"oss_away"`
 	Damaged     string `json:"damaged"`
+	Rebuilt     *struct {
+		Why   string `json:"why"`
+		Aside string `json:"aside"`
+		Files int    `json:"files"`
+		Lost  int    `json:"lost"`
+	} `json:"rebuilt"`
 	Uploading   []struct {
 		Key   string `json:"key"`
 		Size  int64  `json:"size"`
