@@ -7,10 +7,14 @@ import (
 	badger "github.com/dgraph-io/badger/v4"
 )
 
-// Check returns an error for each place where an index and the rows disagree,
-// or a part has no upload: every test ends with it.
+// Check returns an error if the sum is not that of what is there, and for each
+// place where an index and the rows disagree, or a part has no upload: every test
+// ends with it.
 func (j *Journal) Check() error {
 	return j.View(func(tx *Tx) error {
+		if _, err := tx.addUp(func(*Row) {}); err != nil {
+			return err
+		}
 		rows := map[string]*Row{}
 		var count Counts
 		for r, err := range tx.Rows("", "") {

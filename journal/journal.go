@@ -218,17 +218,14 @@ func (j *Journal) scan() error {
 	tx := j.begin(j.last, false)
 	defer tx.discard()
 	var err error
-	if j.whole, err = tx.addUp(); err != nil {
-		return err
-	}
-	for r, err := range tx.Rows("", "") {
-		if err != nil {
-			return err
-		}
+	j.whole, err = tx.addUp(func(r *Row) {
 		j.counts.add(r, 1)
 		if r.Content != 0 && r.Seq > h {
 			j.unsynced[r.Content] = struct{}{}
 		}
+	})
+	if err != nil {
+		return err
 	}
 	for d, err := range tx.Debts() {
 		if err != nil {

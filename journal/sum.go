@@ -108,10 +108,10 @@ func (tx *Tx) wholeAt() (w whole, ok bool, err error) {
 	return w, ok, err
 }
 
-// addUp reads everything there is in the state that tx reads, and returns an
-// error if it is not what its sum says, cannot be read, or if rows and indexes
-// disagree.
-func (tx *Tx) addUp() (want whole, err error) {
+// addUp reads everything there is in the state that tx reads, calls each with
+// its rows, and returns an error if it is not what its sum says, cannot be read,
+// or if rows and indexes disagree.
+func (tx *Tx) addUp(each func(r *Row)) (want whole, err error) {
 	want, ok, err := tx.wholeAt()
 	if err != nil {
 		return want, damaged(err)
@@ -130,7 +130,7 @@ func (tx *Tx) addUp() (want whole, err error) {
 			case counts(key[0]):
 				got.add(key, value)
 			}
-			return addIndexes(&rows, key, value)
+			return addIndexes(&rows, key, value, each)
 		})
 		if err != nil {
 			return want, damaged(fmt.Errorf("%q: %w", key, err))
@@ -150,8 +150,9 @@ func (tx *Tx) addUp() (want whole, err error) {
 	return want, nil
 }
 
-// addIndexes adds the index entries that the value of key must have.
-func addIndexes(w *whole, key, value []byte) error {
+// addIndexes adds the index entries that the value of key must have, and calls
+// each if that is a row.
+func addIndexes(w *whole, key, value []byte, each func(r *Row)) error {
 	switch key[0] {
 	case spaceRow:
 		r := &Row{}
@@ -162,6 +163,7 @@ func addIndexes(w *whole, key, value []byte) error {
 		for _, k := range indexKeys(r) {
 			w.add(k, nil)
 		}
+		each(r)
 	case spaceClean:
 		c := &Clean{}
 		if err := decode(value, c); err != nil {
