@@ -181,7 +181,12 @@ type lane struct {
 	e      *env
 	name   string
 	server *harness.Server
-	bin    string
+}
+
+func newLane(e *env, name string) *lane {
+	e.Helper()
+	e.ok(os.MkdirAll(e.path(name+"-mnt"), 0o755))
+	return &lane{e: e, name: name, server: &harness.Server{Bin: binary, Dir: e.path(name + "-objects")}}
 }
 
 // TestDamagedJournals mounts a cache directory again and again after its journal
@@ -194,10 +199,7 @@ func TestDamagedJournals(t *testing.T) {
 	wrecks := []*wreck{makeWreck(e, 0, 0), makeWreck(e, 1, 2500)}
 	lanes := make(chan *lane, runtime.NumCPU())
 	for i := range cap(lanes) {
-		l := &lane{e: e, name: fmt.Sprint("lane", i), bin: binary}
-		l.server = &harness.Server{Bin: binary, Dir: e.path(l.name + "-objects")}
-		e.ok(os.MkdirAll(e.path(l.name+"-mnt"), 0o755))
-		lanes <- l
+		lanes <- newLane(e, fmt.Sprint("lane", i))
 	}
 	var mu sync.Mutex
 	tally := map[string]int{}
@@ -222,18 +224,33 @@ func TestDamagedJournals(t *testing.T) {
 	t.Logf("%d damaged journals, seeds from %d: %v", *damageCount, *damageSeed, tally)
 }
 
-// play mounts a damaged copy of w and drains it.
-func (l *lane) play(w *wreck, seed uint64) (outcome string, err error) {
+// mount is a mount that is still to be started, with a copy of w.
+func (l *lane) mount(ctx context.Context, w *wreck) (*harness.Mount, error) {
 	e := l.e
-	m := &harness.Mount{Bin: l.bin, Source: "oss://" + harness.Bucket, Point: e.path(l.name + "-mnt"), Cache: e.path(l.name + "-cache"),
+	m := &harness.Mount{Bin: binary, Source: "oss://" + harness.Bucket, Point: e.path(l.name + "-mnt"), Cache: e.path(l.name + "-cache"),
 		Flags: []string{"--region=" + harness.Region, "--write-back-delay=10ms", "--doubt=300ms", "--part-size=256KiB", "--multipart-threshold=512KiB"}}
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
-	defer cancel()
 	for from, to := range map[string]string{w.cache: m.Cache, w.objects: l.server.Dir} {
 		if r, err := harness.Run(ctx, nil, "/bin/sh", "-euc", `rm -rf "$2"; cp -a "$1" "$2"`, "sh", from, to); err != nil || r.Code != 0 {
-			return "", fmt.Errorf("copy: %v %w", r, err)
+			return nil, fmt.Errorf("copy: %v %w", r, err)
 		}
 	}
+	if err := l.server.Start(ctx); err != nil {
+		return nil, err
+	}
+	m.Flags = append(m.Flags, "--endpoint="+l.server.URL)
+	return m, l.adopt(m.Cache)
+}
+
+// play mounts a damaged copy of w and drains it.
+func (l *lane) play(w *wreck, seed uint64) (outcome string, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	m, err := l.mount(ctx, w)
+	if err != nil {
+		return "", err
+	}
+	defer l.server.Stop()
+	defer m.Destroy()
 	how, err := harness.Spoil(filepath.Join(m.Cache, "journal"), rand.New(rand.NewPCG(seed, 8)))
 	if err != nil {
 		return "", err
@@ -246,15 +263,6 @@ func (l *lane) play(w *wreck, seed uint64) (outcome string, err error) {
 			}
 		}
 	}()
-	if err := l.server.Start(ctx); err != nil {
-		return "", err
-	}
-	defer l.server.Stop()
-	defer m.Destroy()
-	m.Flags = append(m.Flags, "--endpoint="+l.server.URL)
-	if err := l.adopt(m.Cache); err != nil {
-		return "", err
-	}
 	if err := m.Start(ctx); err != nil {
 		return "", err
 	}
@@ -272,6 +280,43 @@ func (l *lane) play(w *wreck, seed uint64) (outcome string, err error) {
 		return outcome, fmt.Errorf("umount: %v %w", r, err)
 	}
 	return outcome, l.compare(w, m)
+}
+
+// A crash in the middle of taking up what a lost journal knew costs nothing: the
+// next start begins again.
+func TestCrashWhileAJournalIsRebuilt(t *testing.T) {
+	t.Parallel()
+	e := setup(t)
+	bin, err := harness.Build(e.soon(), e.dir, "crash")
+	e.ok(err)
+	w := makeWreck(e, 0, 0)
+	w.may["changed"] = "somebody else's"
+	l := newLane(e, "lane")
+	for _, point := range []string{"journal moved aside, none begun", "journal begun, not durable", "journal begun, no horizon",
+		"lost ones moved, rows not rebuilt", "rows rebuilt", "rebuilt row lost, content not moved"} {
+		t.Run(point, func(t *testing.T) {
+			ctx := e.soon()
+			m, err := l.mount(ctx, w)
+			e.ok(err)
+			defer l.server.Stop()
+			defer m.Destroy()
+			e.ok(os.Truncate(filepath.Join(m.Cache, "journal", "db", "MANIFEST"), 3))
+			bucket, err := l.server.Client()
+			e.ok(err)
+			e.ok(bucket.PutObject("changed", strings.NewReader("somebody else's")))
+			m.Bin, m.Env = bin, append(harness.Credentials(), "OSSMOUNT_CRASH="+point+":1")
+			_ = m.Start(ctx) // it may serve for a moment
+			if _, err := m.P.Wait(patience); err != nil {
+				t.Fatalf("it does not come to this point: %v\n%s", err, m.P.Err.Tail(20))
+			}
+			m.Bin, m.Env = binary, nil
+			e.ok(m.Start(ctx))
+			if r, err := m.Umount(ctx, "--drain=1m"); err != nil || r.Code != 0 && r.Code != 4 {
+				t.Fatalf("umount: %v %v", r, err)
+			}
+			e.ok(l.compare(w, m))
+		})
+	}
 }
 
 // adopt lets the copy of a cache directory belong to the server of the lane.

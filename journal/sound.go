@@ -16,6 +16,8 @@ import (
 	"github.com/dgraph-io/badger/v4/table"
 	"github.com/dgraph-io/ristretto/v2/z"
 	"golang.org/x/sys/unix"
+
+	"github.com/ossmount/ossmount/internal/crash"
 )
 
 // ErrDamaged is wrapped by the errors of a journal that has lost something.
@@ -146,6 +148,7 @@ func openAnew(dir string, o Options, bad *damageError) (*Journal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("journal: %w; it could not be moved aside: %w", bad, err)
 	}
+	crash.At("journal moved aside, none begun")
 	j, err := openOnce(dir, o)
 	if err != nil {
 		return nil, err

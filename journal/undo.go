@@ -9,6 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	badger "github.com/dgraph-io/badger/v4"
+
+	"github.com/ossmount/ossmount/internal/crash"
 )
 
 // recover takes the newest slot s, if one was found, and if the machine has
@@ -135,9 +137,11 @@ func (j *Journal) begins() error {
 		return err
 	}
 	j.last = tx.seq
+	crash.At("journal begun, not durable")
 	if err := j.barrier(); err != nil {
 		return err
 	}
+	crash.At("journal begun, no horizon")
 	j.slot.Horizon = j.last
 	if err := writeSlot(j.horizonPath(), j.slot); err != nil {
 		return err

@@ -109,7 +109,7 @@ type Queue struct {
 		Files int    `json:"files"`
 		Lost  int    `json:"lost"`
 	} `json:"rebuilt"`
-	Uploading   []struct {
+	Uploading []struct {
 		Key   string `json:"key"`
 		Size  int64  `json:"size"`
 		Sent  int64  `json:"sent"`
