@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
@@ -61,24 +62,30 @@ func (c *Cache) sidecar(n uint64) string { return c.path(n) + sidecarSuffix }
 
 // SetWitness writes w for its content. It is durable after SyncContents.
 func (x *Content) SetWitness(w Witness) error {
-	w.Format, w.Number = witnessFormat, x.number
+	w.Number = x.number
+	return x.c.setWitnessAt(x.f, x.c.path(x.number), w)
+}
+
+// setWitnessAt writes w for the content whose file is f, at path.
+func (c *Cache) setWitnessAt(f *os.File, path string, w Witness) error {
+	w.Format = witnessFormat
 	b, err := json.Marshal(w)
 	if err != nil {
 		return err
 	}
-	if x.c.sidecars {
-		return x.c.setSidecar(x.number, b)
+	if c.sidecars {
+		return c.setSidecar(path, b)
 	}
 	if len(b) > witnessMax {
-		if err := x.c.setSidecar(x.number, b); err != nil {
+		if err := c.setSidecar(path, b); err != nil {
 			return err
 		}
-		if b, err = json.Marshal(Witness{Format: witnessFormat, Number: x.number, Beside: true}); err != nil {
+		if b, err = json.Marshal(Witness{Format: witnessFormat, Number: w.Number, Beside: true}); err != nil {
 			return err
 		}
 	}
-	if err := unix.Fsetxattr(int(x.f.Fd()), witnessName, b, 0); err != nil {
-		return fmt.Errorf("witness of content %d: %w", x.number, room(err))
+	if err := unix.Fsetxattr(int(f.Fd()), witnessName, b, 0); err != nil {
+		return fmt.Errorf("witness of content %d: %w", w.Number, room(err))
 	}
 	return nil
 }
@@ -93,14 +100,15 @@ func (c *Cache) SetWitness(n uint64, w Witness) error {
 	return x.SetWitness(w)
 }
 
-func (c *Cache) setSidecar(n uint64, b []byte) error {
-	path := c.sidecar(n)
-	tmp := path + "~"
+// setSidecar writes the witness b beside the content at path.
+func (c *Cache) setSidecar(path string, b []byte) error {
+	to := path + sidecarSuffix
+	tmp := to + "~"
 	if err := writeSynced(tmp, b); err != nil {
 		return room(err)
 	}
-	c.touch(c.sub(n))
-	return os.Rename(tmp, path)
+	c.touch(filepath.Dir(path))
+	return os.Rename(tmp, to)
 }
 
 // Witness reads what content n says of itself. ok is false when it says

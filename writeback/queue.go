@@ -81,7 +81,11 @@ type Options struct {
 	// Versioned: the bucket keeps old versions, and OSS ignores
 	// forbid-overwrite there: a new name is looked at by HEAD.
 	Versioned bool
-	Log       *slog.Logger
+	// AtRest takes the journal up and commits changes as ever, but carries
+	// nothing: for those who act on a cache directory that is not mounted. Remote
+	// is asked by PublishFound only.
+	AtRest bool
+	Log    *slog.Logger
 
 	rules  rules  // tests only
 	limits limits // smaller ones in tests
@@ -221,6 +225,9 @@ func Open(ctx context.Context, o Options) (*Queue, error) {
 	q.send, q.giveUp = context.WithCancel(base)
 	q.work, q.stop = context.WithCancel(q.send)
 	q.group = &errgroup.Group{}
+	if o.AtRest {
+		return q, nil
+	}
 	q.group.Go(func() error { q.schedule(); return nil })
 	q.group.Go(func() error { q.payDebts(); return nil })
 	q.group.Go(func() error { q.janitor(); return nil })

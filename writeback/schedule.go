@@ -3,7 +3,6 @@ package writeback
 import (
 	"errors"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -391,7 +390,7 @@ func (q *Queue) lookAgain(key string) {
 // from OSS.
 func isHopeless(tx *journal.Tx, key string) bool {
 	r, err := tx.Row(key)
-	return err == nil && r != nil && strings.Contains(r.Parked, ": "+goneBase+": ")
+	return err == nil && r != nil && isGone(r)
 }
 
 // admit decides under the lock, with what the journal says of the row.

@@ -74,7 +74,7 @@ func (q *Queue) judge(r *Row, cut bool) (changed bool) {
 	}
 	sign, err := q.c.Stat(r.Content)
 	if errors.Is(err, fs.ErrNotExist) {
-		r.Parked = damagedPrefix + "its bytes are missing from the cache directory"
+		r.Parked = damagedPrefix + missing + " from the cache directory"
 		return true
 	}
 	w, ok, werr := q.c.Witness(r.Content)

@@ -53,6 +53,7 @@ type Waiting struct {
 	Size   int64  `json:"size"`
 	State  string `json:"state"`
 	Reason string `json:"reason,omitempty"`
+	Remedy string `json:"remedy,omitempty"` // of one that waits for somebody to act: the commands for it
 	Tries  int    `json:"tries,omitempty"`
 }
 
@@ -123,9 +124,12 @@ func waitingOf(r *Row) Waiting {
 	w := Waiting{Key: r.Key, Kind: r.Kind.String(), Size: r.Size, State: "pending"}
 	switch {
 	case r.Parked != "":
-		w.State, w.Reason = "parked", r.Parked
+		w.State = "parked"
 	case r.Interrupted:
-		w.State, w.Reason = "interrupted", "it was being written when the mount ended: close it again through the mount"
+		w.State = "interrupted"
+	}
+	if !r.Waiting() {
+		w.Reason, w.Remedy = stuckWhy(r)
 	}
 	return w
 }

@@ -22,7 +22,8 @@ func (d *daemon) handlers() http.Handler {
 	mux.Handle("POST /status", handle(func(context.Context, struct{}) (mountStatus, error) { return d.status() }))
 	mux.Handle("POST /wait", handle(d.wait))
 	mux.Handle("POST /umount", handle(d.umount))
-	mux.Handle("POST /held", handle(d.held))
+	mux.Handle("POST /recover", handle(d.desk().do))
+	mux.Handle("POST /uploads", handle(d.uploads))
 	return mux
 }
 

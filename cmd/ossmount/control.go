@@ -40,6 +40,19 @@ type mountStatus struct {
 	OpenFiles    []string         `json:"open_for_writing"`
 	Cache        cacheStatus      `json:"cache"`
 	LostAndFound []cache.Lost     `json:"lost_and_found"`
+	LostBytes    int64            `json:"lost_and_found_bytes"` // that they take on the disk
+}
+
+// addLost says what is in lost+found.
+func (s *mountStatus) addLost(c *cache.Cache) (err error) {
+	s.LostAndFound, err = c.LostAndFound()
+	if s.LostAndFound == nil {
+		s.LostAndFound = []cache.Lost{}
+	}
+	for _, l := range s.LostAndFound {
+		s.LostBytes += l.Disk
+	}
+	return err
 }
 
 type cacheStatus struct {

@@ -252,8 +252,5 @@ func (e *engine) status() (mountStatus, error) {
 	if u, err := e.cache.Usage(); err == nil {
 		s.Cache = cacheStatus{Used: u.Used, Free: u.Free, Total: u.Total}
 	}
-	if s.LostAndFound, err = e.cache.LostAndFound(); s.LostAndFound == nil {
-		s.LostAndFound = []cache.Lost{}
-	}
-	return s, err
+	return s, s.addLost(e.cache)
 }

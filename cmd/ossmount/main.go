@@ -38,7 +38,7 @@ EXIT STATUS
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(mountCommand(), umountCommand(), statusCommand(), waitCommand(), drainCommand(), recoverCommand(), serverCommand(), versionCommand())
+	root.AddCommand(mountCommand(), umountCommand(), statusCommand(), waitCommand(), drainCommand(), recoverCommand(), retryCommand(), uploadsCommand(), serverCommand(), versionCommand())
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return exit(exitUsage, fmt.Errorf("%w (see ossmount %s --help)", err, c.Name()))
 	})

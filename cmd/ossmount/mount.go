@@ -236,6 +236,11 @@ func (d *daemon) unmount() {
 	}
 }
 
+// desk is where what waits for somebody is acted on.
+func (d *daemon) desk() *desk {
+	return &desk{q: d.e.q, c: d.e.cache, prefix: d.e.place.prefix, mount: d.mount, open: d.fs.OpenForWriting}
+}
+
 func (d *daemon) status() (mountStatus, error) {
 	s, err := d.e.status()
 	s.Mountpoint, s.PID, s.Since = d.mount, os.Getpid(), d.since.Unix()

@@ -7,28 +7,51 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// mountedOn returns what is mounted on path by us, "" if nothing is
-// (proc_pid_mountinfo(5)).
+// mountedOn returns what is mounted on path by us, "" if nothing is.
 func mountedOn(path string) (source string) {
+	for _, m := range mountTable() {
+		if m.point == path {
+			source = m.source
+		}
+	}
+	return source
+}
+
+// mounted is one mount of ours.
+type mounted struct{ point, source string }
+
+// mountTable reads the mounts of ours (proc_pid_mountinfo(5)).
+func mountTable() (all []mounted) {
 	f, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
-		return ""
+		return nil
 	}
 	defer f.Close()
 	for lines := bufio.NewScanner(f); lines.Scan(); {
 		before, after, _ := strings.Cut(lines.Text(), " - ")
 		fields, rest := strings.Fields(before), strings.Fields(after)
-		if len(fields) > 4 && len(rest) > 1 && unescape(fields[4]) == path && rest[0] == "fuse.ossmount" {
-			source = unescape(rest[1])
+		if len(fields) > 4 && len(rest) > 1 && rest[0] == "fuse.ossmount" {
+			all = append(all, mounted{unescape(fields[4]), unescape(rest[1])})
 		}
 	}
-	return source
+	return all
+}
+
+// ourMounts returns the mount points of ours whose daemon is there.
+func ourMounts() (all []string) {
+	for _, m := range mountTable() {
+		if !slices.Contains(all, m.point) && answers(m.point) {
+			all = append(all, m.point)
+		}
+	}
+	return all
 }
 
 // unescape reads the octal escapes of mountinfo.

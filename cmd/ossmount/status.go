@@ -3,13 +3,16 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/ossmount/ossmount/cache"
+	"github.com/ossmount/ossmount/journal"
 	"github.com/ossmount/ossmount/writeback"
 )
 
@@ -35,10 +38,27 @@ func inspect(ctx context.Context, dir string) (s mountStatus, err error) {
 	if u, err := c.Usage(); err == nil {
 		s.Cache = cacheStatus{Used: u.Used, Free: u.Free, Total: u.Total}
 	}
-	if s.LostAndFound, err = c.LostAndFound(); s.LostAndFound == nil {
-		s.LostAndFound = []cache.Lost{}
+	return s, s.addLost(c)
+}
+
+// openQuietly opens a cache directory that no daemon has, and changes nothing.
+func openQuietly(ctx context.Context, dir string) (*cache.Cache, *journal.Journal, error) {
+	if _, err := cache.ReadIdentity(dir); err != nil {
+		return nil, nil, err
 	}
-	return s, err
+	c, err := cache.Open(dir, cache.Options{})
+	if err != nil {
+		return nil, nil, err
+	}
+	j, err := journal.Open(ctx, filepath.Join(c.Dir(), "journal"), journal.Options{Contents: c, ReadOnly: true})
+	if errors.Is(err, journal.ErrDamaged) {
+		err = fmt.Errorf("%w: the next mount (or ossmount drain) keeps it aside, and takes pending files up from the contents of %s", err, c.Dir())
+	}
+	if err != nil {
+		c.Close()
+		return nil, nil, err
+	}
+	return c, j, nil
 }
 
 func printJSON(w io.Writer, s mountStatus) error {
@@ -76,7 +96,7 @@ func printStatus(w io.Writer, s mountStatus) {
 	row("pending", "%s", pending)
 	row("parked", "%d", q.Parked)
 	row("interrupted", "%d", q.Interrupted)
-	row("lost+found", "%d", len(s.LostAndFound))
+	row("lost+found", "%d, %s on the disk", len(s.LostAndFound), size(s.LostBytes))
 	row("cache", "%s used, %s free, in %s", size(s.Cache.Used), size(s.Cache.Free), s.CacheDir)
 	t.Flush()
 	for _, u := range q.Uploading {
@@ -89,10 +109,16 @@ func printStatus(w io.Writer, s mountStatus) {
 	for _, list := range [][]writeback.Waiting{q.Kept, q.Waiting} {
 		for _, k := range list {
 			fmt.Fprintf(w, "  %-10s %s  %s  %s\n", k.State, k.Key, size(k.Size), k.Reason)
+			if k.Remedy != "" {
+				fmt.Fprintf(w, "  %-10s %s\n", "", k.Remedy)
+			}
 		}
 	}
 	for _, l := range s.LostAndFound {
-		fmt.Fprintf(w, "  found      %s  %s  was %q\n", l.Path, size(l.Size), l.Witness.Key)
+		fmt.Fprintf(w, "  found      %s  %s  was %q, in %s\n", foundName(l.Number), size(l.Size), l.Key(), l.Path)
+	}
+	if len(s.LostAndFound) > 0 {
+		fmt.Fprintf(w, "  %-10s `ossmount recover list` tells what can be done\n", "")
 	}
 }
 

@@ -30,7 +30,7 @@ var staircase = map[string]struct{ code, tests []string }{
 	"internal/ossemu":   {code: []string{"internal/crc64", "internal/md5lanes"}},
 	"internal/house":    {},
 	"internal/remote":   {code: []string{"internal/object", "internal/crc64"}, tests: []string{"internal/ossemu"}},
-	"cache":             {code: []string{"internal/object", "internal/extent"}},
+	"cache":             {code: []string{"internal/object", "internal/extent", "internal/crash"}},
 	"journal":           {code: []string{"internal/object", "internal/extent", "internal/crash"}},
 	"writeback": {
 		code:  []string{"cache", "journal", "internal/object", "internal/extent", "internal/crc64", "internal/crash"},
@@ -41,7 +41,7 @@ var staircase = map[string]struct{ code, tests []string }{
 		tests: []string{"internal/ossemu", "internal/remote", "internal/crc64"},
 	},
 	"cmd/ossmount": {
-		code: []string{"fs", "writeback", "cache", "journal", "internal/object", "internal/remote", "internal/ossemu", "internal/crc64"},
+		code: []string{"fs", "writeback", "cache", "journal", "internal/object", "internal/extent", "internal/remote", "internal/ossemu", "internal/crc64"},
 	},
 	// What the SDK's own tests say of the server.
 	"internal/ossemu/conformance": {code: []string{"internal/ossemu"}},

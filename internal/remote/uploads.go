@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/ossmount/ossmount/internal/object"
 )
@@ -66,10 +67,26 @@ func (c *Client) Uploads(ctx context.Context, key string) ([]object.Upload, erro
 		return nil, refuse(opUploads, key, "an upload belongs to a key")
 	}
 	var all []object.Upload
+	err := c.EachUpload(ctx, key, func(page []object.Upload, _ time.Time) (more bool, err error) {
+		for _, u := range page {
+			if u.Key != key { // the key itself comes before all that begin with it
+				return false, nil
+			}
+			all = append(all, u)
+		}
+		return true, nil
+	})
+	return all, err
+}
+
+// EachUpload is ListMultipartUploads, page by page: the uploads that OSS holds
+// open for all keys that begin with prefix, and the time of the answer by the
+// clock of OSS, zero where it does not tell. It ends when f says so.
+func (c *Client) EachUpload(ctx context.Context, prefix string, f func(page []object.Upload, now time.Time) (more bool, err error)) error {
 	var keyMarker, idMarker string
 	for {
 		r := call{op: opUploads, method: http.MethodGet, ofBucket: true, query: map[string]any{
-			"uploads": nil, "prefix": key, "max-uploads": "1000", "encoding-type": "url",
+			"uploads": nil, "prefix": prefix, "max-uploads": "1000", "encoding-type": "url",
 		}}
 		if keyMarker != "" {
 			r.query["key-marker"], r.query["upload-id-marker"] = keyMarker, idMarker
@@ -77,27 +94,24 @@ func (c *Client) Uploads(ctx context.Context, key string) ([]object.Upload, erro
 		var out uploadsResult
 		a, err := c.doXML(ctx, r, &out)
 		if err != nil {
-			return nil, withPrefix(err, key)
+			return withPrefix(err, prefix)
 		}
 		u := unescaper{on: out.EncodingType == "url"}
-		others := false
+		page := make([]object.Upload, 0, len(out.Upload))
 		for _, p := range out.Upload {
-			if u.text(p.Key) != key {
-				others = true
-				continue
-			}
-			all = append(all, object.Upload{Key: key, ID: p.UploadID, Initiated: parseTime(p.Initiated)})
+			page = append(page, object.Upload{Key: u.text(p.Key), ID: p.UploadID, Initiated: parseTime(p.Initiated)})
 		}
 		nextKey, nextID := u.text(out.NextKeyMarker), out.NextUploadIDMarker
 		if u.err != nil {
-			return nil, broken(r.op, key, a.status, u.err)
+			return broken(r.op, prefix, a.status, u.err)
 		}
-		// The key itself comes before all that begin with it.
-		if !out.IsTruncated || others {
-			return all, nil
+		now, _ := http.ParseTime(a.header.Get("Date"))
+		more, err := f(page, now)
+		if err != nil || !more || !out.IsTruncated {
+			return err
 		}
 		if nextKey == "" || (nextKey == keyMarker && nextID == idMarker) {
-			return nil, broken(r.op, key, a.status, errors.New("more is announced, but no new marker given"))
+			return broken(r.op, prefix, a.status, errors.New("more is announced, but no new marker given"))
 		}
 		keyMarker, idMarker = nextKey, nextID
 	}
