@@ -162,3 +162,58 @@ func TestNumbersInLostAndFoundAreNotReused(t *testing.T) {
 		t.Errorf("content %d after %d went to lost+found", y.Number(), x.Number())
 	}
 }
+
+// A content of lost+found that is moved back says that it is open, whatever it
+// said before and wherever its witness stands; it can be lost again. covers H7
+func TestFoundContentsAreMovedBackAsOpen(t *testing.T) {
+	c := open(t, t.TempDir(), Options{Identity: Identity{Bucket: "b"}})
+	for _, sidecars := range []bool{false, true} {
+		for _, key := range []string{"short", strings.Repeat("long", 700)} {
+			c.sidecars = sidecars
+			x, err := c.Create()
+			if err != nil {
+				t.Fatal(err)
+			}
+			n := x.Number()
+			if _, err := x.WriteAt([]byte("text"), 8192); err != nil {
+				t.Fatal(err)
+			}
+			err = errors.Join(x.SetWitness(Witness{Key: key, Seq: 3, Size: 4, State: StateClosed}), x.Close(), c.Lose(n))
+			if err != nil {
+				t.Fatal(err)
+			}
+			l, err := c.Lost(n)
+			if err != nil || l.Key() != key || l.Size != 8196 {
+				t.Fatalf("lost: %+v, %v", l, err)
+			}
+			if s, err := l.Written(); err != nil || !s.Covers(8192, 8196) {
+				t.Errorf("written: %v, %v", s, err)
+			}
+			if err := c.Reclaim(n, "id", "new"); err != nil {
+				t.Fatal(err)
+			}
+			w, ok, err := c.Witness(n)
+			if err != nil || !ok || w.Key != "new" || w.State != StateOpen || w.CacheID != "id" || w.Size != 4 {
+				t.Errorf("its witness: %.300v, %t, %v", w, ok, err)
+			}
+			if _, err := c.Lost(n); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("it is in lost+found still: %v", err)
+			}
+			if err := c.Reclaim(n, "id", "new"); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("moved back twice: %v", err)
+			}
+			if err := c.Lose(n); err != nil {
+				t.Fatal(err)
+			}
+			if l, err := c.Lost(n); err != nil || l.Witness.State != StateOpen {
+				t.Errorf("lost again: %.300v, %v", l, err)
+			}
+			if err := c.DropLost(n); err != nil {
+				t.Error(err)
+			}
+			if left, err := os.ReadDir(c.lostDir()); err != nil || len(left) > 0 {
+				t.Errorf("left in lost+found: %v, %v", left, err)
+			}
+		}
+	}
+}

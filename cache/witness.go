@@ -68,7 +68,7 @@ func (x *Content) SetWitness(w Witness) error {
 
 // setWitnessAt writes w for the content whose file is f, at path.
 func (c *Cache) setWitnessAt(f *os.File, path string, w Witness) error {
-	w.Format = witnessFormat
+	w.Format, w.Beside = witnessFormat, false // it may be one that was read from there
 	b, err := json.Marshal(w)
 	if err != nil {
 		return err

@@ -367,7 +367,8 @@ func (q *Queue) occupied(ctx context.Context, key string, force bool) (at occupa
 		}
 	}
 	err = q.occupiedThere(ctx, key, above, &at, row == nil, force)
-	if force && err != nil && object.KindOf(err) == object.Again {
+	var failed *object.Error
+	if force && errors.As(err, &failed) && failed.Kind == object.Again {
 		return at, nil // OSS does not answer: what it holds is found when it is replaced (H24)
 	}
 	return at, err
