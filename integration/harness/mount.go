@@ -91,6 +91,7 @@ type Status struct {
 			Key string `json:"k"`
 		} `json:"witness"`
 	} `json:"lost_and_found"`
+	LostBytes int64 `json:"lost_and_found_bytes"`
 }
 
 // Queue is the part of a Status about what is pending.
