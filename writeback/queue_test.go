@@ -265,12 +265,13 @@ func TestContentsWithoutAName(t *testing.T) {
 	}
 	lost := map[uint64]string{
 		make("never closed", nil): "never closed",
-		make("written after", &cache.Witness{Seq: 1, State: cache.StateOpen}): "written after its last flush",
-		make("ahead", &cache.Witness{Seq: 1 << 40, State: cache.StateClosed}): "ahead of the journal",
+		make("written after", &cache.Witness{Seq: 1, State: cache.StateOpen}):            "written after its last flush",
+		make("ahead", &cache.Witness{Seq: 1 << 40, State: cache.StateClosed}):            "ahead of the journal",
+		make("of another", &cache.Witness{State: cache.StateClosed, CacheID: "another"}): "of another journal",
 	}
 	garbage := []uint64{
 		make("", nil),
-		make("replaced", &cache.Witness{Seq: 0, State: cache.StateClosed}),
+		make("replaced", &cache.Witness{Seq: 0, State: cache.StateClosed, CacheID: j.CacheID()}),
 		make("a copy", &cache.Witness{State: cache.StateClean}),
 		make("dropped", &cache.Witness{State: cache.StateDead}),
 	}

@@ -20,6 +20,11 @@ func (q *Queue) takeUp(ctx context.Context) error {
 	if err := q.rebuild(); err != nil {
 		return err
 	}
+	// Before anything is committed: whatever the journal has passed by the next
+	// start would be garbage then, and may be what this one keeps.
+	if err := q.takeUpContents(ctx); err != nil {
+		return err
+	}
 	err := q.j.View(func(tx *journal.Tx) error {
 		top = tx.MaxContent()
 		for r, err := range tx.Rows("", "") {
@@ -55,10 +60,7 @@ func (q *Queue) takeUp(ctx context.Context) error {
 	if err := q.takeUpDoubts(doubts); err != nil {
 		return err
 	}
-	if err := q.takeUpUploads(); err != nil {
-		return err
-	}
-	return q.takeUpContents(ctx)
+	return q.takeUpUploads()
 }
 
 // judge looks at a row found at start and reports whether it had to be
@@ -229,6 +231,8 @@ func (q *Queue) isGarbage(n uint64, last uint64) bool {
 		return true
 	case w.State == cache.StateOpen:
 		return false
+	case w.CacheID != q.j.CacheID() && !q.j.Recovered().PowerCut:
+		return false // of before a power cut, or of another journal: what has been passed is not known any more
 	}
 	return w.Seq <= last
 }
