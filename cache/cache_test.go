@@ -189,17 +189,17 @@ func TestFoundContentsAreMovedBackAsOpen(t *testing.T) {
 			if s, err := l.Written(); err != nil || !s.Covers(8192, 8196) {
 				t.Errorf("written: %v, %v", s, err)
 			}
-			if err := c.Reclaim(n, "id", "new"); err != nil {
+			if err := c.Reclaim(n); err != nil {
 				t.Fatal(err)
 			}
 			w, ok, err := c.Witness(n)
-			if err != nil || !ok || w.Key != "new" || w.State != StateOpen || w.CacheID != "id" || w.Size != 4 {
+			if err != nil || !ok || w.Key != key || w.State != StateOpen || w.Seq != 3 {
 				t.Errorf("its witness: %.300v, %t, %v", w, ok, err)
 			}
 			if _, err := c.Lost(n); !errors.Is(err, os.ErrNotExist) {
 				t.Errorf("it is in lost+found still: %v", err)
 			}
-			if err := c.Reclaim(n, "id", "new"); !errors.Is(err, os.ErrNotExist) {
+			if err := c.Reclaim(n); !errors.Is(err, os.ErrNotExist) {
 				t.Errorf("moved back twice: %v", err)
 			}
 			if err := c.Lose(n); err != nil {

@@ -82,10 +82,10 @@ func (c *Cache) lose(n uint64) error {
 }
 
 // Reclaim moves a content from lost+found back to the others, for a row that is
-// about to name it. Its witness says from then on that it is open, under the key
-// given: whatever it said before, a start that finds it without a row moves it to
-// lost+found again. Until a row names it, nothing else keeps it.
-func (c *Cache) Reclaim(n uint64, cacheID, key string) error {
+// about to name it. Its witness says from then on that it is open: whatever it
+// said before, a start that finds it without a row moves it to lost+found again.
+// Until a row names it, nothing else keeps it.
+func (c *Cache) Reclaim(n uint64) error {
 	l, err := c.Lost(n)
 	if err != nil {
 		return err
@@ -96,7 +96,7 @@ func (c *Cache) Reclaim(n uint64, cacheID, key string) error {
 	}
 	defer f.Close()
 	w := l.Witness
-	w.Number, w.CacheID, w.Key, w.State = n, cacheID, key, StateOpen
+	w.Number, w.State = n, StateOpen
 	if err := c.setWitnessAt(f, l.Path, w); err != nil {
 		return err
 	}

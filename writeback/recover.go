@@ -213,7 +213,8 @@ func (q *Queue) PublishFound(ctx context.Context, n uint64, key string, force bo
 	if err := Publishable(&l); err != nil {
 		return err
 	}
-	row := &Row{Key: key, Size: l.Size, Content: n, Attr: l.Witness.Attr, SignSize: l.Size, SignMtime: l.Mtime}
+	row := &Row{Key: key, Size: l.Size, Content: n, Attr: l.Witness.Attr, Headers: l.Witness.Headers, Meta: l.Witness.Meta,
+		SignSize: l.Size, SignMtime: l.Mtime}
 	if row.Attr.Mode != 0 {
 		row.Attr.Mtime, row.Attr.Ctime = l.Mtime, time.Now().UnixNano()
 	}
@@ -255,10 +256,13 @@ func (q *Queue) rootFound(ctx context.Context, l *cache.Lost, row *Row) error {
 	if err != nil {
 		return err
 	}
-	learnt(row, info)
-	if row.Attr.Mode != 0 {
-		row.Meta = row.Meta.Foreign()
+	if row.Headers == nil && row.Meta == nil { // it was never closed: what it was made from
+		learnt(row, info)
+		if row.Attr.Mode != 0 {
+			row.Meta = row.Meta.Foreign()
+		}
 	}
+	row.Base = info.Ref
 	row.Dirty = foundDirty(l)
 	return nil
 }
@@ -266,7 +270,7 @@ func (q *Queue) rootFound(ctx context.Context, l *cache.Lost, row *Row) error {
 // nameFound moves the content of row back among the others and commits row, if
 // nothing has come to its key since it was looked for.
 func (q *Queue) nameFound(row *Row, at occupant) error {
-	if err := q.c.Reclaim(row.Content, q.j.CacheID(), row.Key); err != nil {
+	if err := q.c.Reclaim(row.Content); err != nil {
 		return err
 	}
 	crash.At("found moved, not committed")

@@ -238,7 +238,7 @@ func openDesk(ctx context.Context, dir string, f *mountFlags) (d *desk, end func
 		return nil, nil, err
 	}
 	e.later(func() { e.cache.Close() })
-	if e.j, err = journal.Open(ctx, filepath.Join(e.cache.Dir(), "journal"), journal.Options{Contents: e.cache, Log: e.log}); err != nil {
+	if e.j, err = journal.Open(ctx, filepath.Join(e.cache.Dir(), "journal"), journal.Options{Contents: e.cache, Log: e.log, After: e.cache.TopSequence}); err != nil {
 		return nil, nil, err
 	}
 	e.later(func() { e.j.Close() })
