@@ -198,7 +198,10 @@ func (q *Queue) isSure(c claim, rec journal.Recovered) bool {
 	if !w.Base.IsZero() && !w.Whole && len(w.Dirty) == 0 {
 		return false // of what it is made nobody knows
 	}
-	return w.Boot == q.j.BootID() || w.Seq <= rec.Horizon
+	// The horizon of a journal that is not lost vouches for what was committed to
+	// it, and not for what a power cut has taken back before it could be taken up.
+	passed := w.Seq <= rec.Horizon && (rec.Damaged != "" || w.CacheID == q.j.CacheID())
+	return passed || w.Boot == q.j.BootID()
 }
 
 func (q *Queue) rowOf(c claim) *Row {
