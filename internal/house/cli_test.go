@@ -1,6 +1,7 @@
 package house
 
 import (
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,12 +24,11 @@ func TestEveryFlagIsDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	doc := string(b)
-	commands := regexp.MustCompile(`(?m)^  ([a-z]+)  +\S`).FindAllStringSubmatch(after(help(t, bin), "Available Commands:"), -1)
+	commands := commandsOf(help(t, bin))
 	if len(commands) < 5 {
 		t.Fatalf("--help lists the commands %v only", commands)
 	}
-	for _, m := range commands {
-		name := m[1]
+	for _, name := range commands {
 		if name == "help" {
 			continue
 		}
@@ -37,11 +37,10 @@ func TestEveryFlagIsDocumented(t *testing.T) {
 			t.Errorf("docs/cli.md has no section %q.\nRule: every command is documented. Why: scripts rely on it.", "## "+name)
 			continue
 		}
-		flags := map[string]bool{}
-		for _, f := range regexp.MustCompile(`(?m)^ +(?:-\w, )?(--[a-z-]+)`).FindAllStringSubmatch(after(help(t, bin, name), "\nFlags:"), -1) {
-			flags[f[1]] = true
-			if f[1] != "--help" && !strings.Contains(section, "`"+f[1]+"`") {
-				t.Errorf("docs/cli.md does not name %s in the section of %s.\nRule: every flag is documented. Why: the command line is an interface with a promise.", f[1], name)
+		flags := flagsOf(t, bin, name)
+		for f := range flags {
+			if f != "--help" && !strings.Contains(section, "`"+f+"`") {
+				t.Errorf("docs/cli.md does not name %s in the section of %s.\nRule: every flag is documented. Why: the command line is an interface with a promise.", f, name)
 			}
 		}
 		for _, f := range regexp.MustCompile("`(--[a-z-]+)`").FindAllStringSubmatch(section, -1) {
@@ -50,6 +49,28 @@ func TestEveryFlagIsDocumented(t *testing.T) {
 			}
 		}
 	}
+}
+
+// commandsOf returns the commands that a help text lists.
+func commandsOf(text string) (names []string) {
+	list, _, _ := strings.Cut(after(text, "Available Commands:"), "\n\n")
+	for _, m := range regexp.MustCompile(`(?m)^  ([a-z]+)  +\S`).FindAllStringSubmatch(list, -1) {
+		names = append(names, m[1])
+	}
+	return names
+}
+
+// flagsOf returns the flags of a command and of the commands beneath it.
+func flagsOf(t *testing.T, bin string, args ...string) map[string]bool {
+	flags := map[string]bool{}
+	text := help(t, bin, args...)
+	for _, f := range regexp.MustCompile(`(?m)^ +(?:-\w, )?(--[a-z-]+)`).FindAllStringSubmatch(after(text, "\nFlags:"), -1) {
+		flags[f[1]] = true
+	}
+	for _, name := range commandsOf(text) {
+		maps.Copy(flags, flagsOf(t, bin, append(args[:len(args):len(args)], name)...))
+	}
+	return flags
 }
 
 func help(t *testing.T, bin string, args ...string) string {
