@@ -178,6 +178,9 @@ func (f *FS) OpenForWriting() []string { return f.openKeys((*file).writing) }
 // before the end.
 func (f *FS) Unfinished() []string { return f.openKeys((*file).isUnfinished) }
 
+// OpenKeys returns the keys of the files that are open, for whatever.
+func (f *FS) OpenKeys() []string { return f.openKeys(func(*file) bool { return true }) }
+
 func (f *FS) openKeys(which func(x *file) bool) []string {
 	var keys []string
 	for _, x := range f.openFiles() {

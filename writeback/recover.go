@@ -110,8 +110,11 @@ func (q *Queue) PublishHeld(key string, force bool) (w Waiting, err error) {
 
 // DiscardHeld gives the parked or interrupted row of key up: the name shows what
 // OSS holds, and the bytes are dropped once a power cut cannot bring the row back.
-func (q *Queue) DiscardHeld(key string) (w Waiting, err error) {
+// Where the row was a rename, and the object under the old name is still to be
+// deleted, that is taken back, too: nothing else has its bytes. back is that key.
+func (q *Queue) DiscardHeld(key string) (w Waiting, back string, err error) {
 	_, err = q.Change(func(c *Change) error {
+		back = ""
 		r, err := c.stuck(key)
 		if err != nil {
 			return err
@@ -120,9 +123,37 @@ func (q *Queue) DiscardHeld(key string) (w Waiting, err error) {
 			return ErrOpen
 		}
 		w = waitingOf(r)
+		del, err := c.deleteBehind(r)
+		if err != nil {
+			return err
+		}
+		if del != nil {
+			back = del.Key
+			if err := c.giveUp(del); err != nil {
+				return err
+			}
+		}
 		return c.giveUp(r)
 	})
-	return w, err
+	return w, back, err
+}
+
+// deleteBehind returns the Delete of the object that r has its bytes from, if it
+// waits for r (R2).
+func (c *Change) deleteBehind(r *Row) (*Row, error) {
+	if r.Base.IsZero() || r.Whole || r.Base.Key == r.Key || isGone(r) {
+		return nil, nil
+	}
+	del, err := c.tx.Row(r.Base.Key)
+	if err != nil || del == nil || del.Kind != journal.Delete {
+		return nil, err
+	}
+	for k := range c.tx.BasedOn(r.Base.Key) {
+		if k != r.Key {
+			return nil, nil // another name has the bytes
+		}
+	}
+	return del, nil
 }
 
 // isInUse reports that somebody has content n open.

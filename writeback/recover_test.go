@@ -291,7 +291,7 @@ func TestDiscard(t *testing.T) {
 			n, _ := r.put(t, "f", "ours")
 			other, _ := r.put(t, "g", "another")
 			r.interrupt(t, "f")
-			if w, err := r.q.DiscardHeld("f"); err != nil || w.State != "interrupted" {
+			if w, _, err := r.q.DiscardHeld("f"); err != nil || w.State != "interrupted" {
 				t.Fatalf("%+v, %v", w, err)
 			}
 			if _, err := r.c.Stat(n); err != nil {
@@ -310,10 +310,10 @@ func TestDiscard(t *testing.T) {
 		}},
 		{"a pending file is not", func(t *testing.T, r *rooms, _ *memStore) {
 			r.put(t, "f", "ours")
-			if _, err := r.q.DiscardHeld("f"); err == nil {
+			if _, _, err := r.q.DiscardHeld("f"); err == nil {
 				t.Error("it is gone")
 			}
-			if _, err := r.q.DiscardHeld("g"); !errors.Is(err, ErrNoRow) {
+			if _, _, err := r.q.DiscardHeld("g"); !errors.Is(err, ErrNoRow) {
 				t.Errorf("what is not there: %v", err)
 			}
 		}},
@@ -321,7 +321,7 @@ func TestDiscard(t *testing.T) {
 			n, _ := r.put(t, "f", "ours")
 			r.interrupt(t, "f")
 			follow := r.q.Follow(n, nil)
-			if _, err := r.q.DiscardHeld("f"); !errors.Is(err, ErrOpen) {
+			if _, _, err := r.q.DiscardHeld("f"); !errors.Is(err, ErrOpen) {
 				t.Errorf("somebody reads it: %v", err)
 			}
 			follow.Done()
@@ -332,12 +332,31 @@ func TestDiscard(t *testing.T) {
 				t.Fatal(err)
 			}
 			r.alter(t, "f", func(row *Row) { row.Parked = "FileImmutable" })
-			if w, err := r.q.DiscardHeld("f"); err != nil || w.Kind != "delete" {
+			if w, _, err := r.q.DiscardHeld("f"); err != nil || w.Kind != "delete" {
 				t.Fatalf("%+v, %v", w, err)
 			}
 			r.drained(t)
 			if o, _ := store.get("f"); string(o.data) != "theirs" {
 				t.Errorf("the store has %q", o.data)
+			}
+		}},
+		{"a rename, whose old name is not deleted then", func(t *testing.T, r *rooms, store *memStore) {
+			ref := store.has(t, "old", "the only copy")
+			clean := &Row{Key: "old", Base: ref, Size: ref.Size, Expected: ref, Known: true}
+			if _, err := r.q.Change(func(c *Change) error { return c.Move("old", "new", clean, object.Ref{}, true) }); err != nil {
+				t.Fatal(err)
+			}
+			r.alter(t, "new", func(row *Row) { row.Parked = "FileImmutable" })
+			w, back, err := r.q.DiscardHeld("new")
+			if err != nil || w.Key != "new" || back != "old" {
+				t.Errorf("%+v, %q, %v", w, back, err)
+			}
+			r.drained(t)
+			if o, _ := store.get("old"); string(o.data) != "the only copy" {
+				t.Errorf("under the old name the store has %q", o.data)
+			}
+			if _, there := store.get("new"); there {
+				t.Error("it is there under the new name")
 			}
 		}},
 		{"with an upload, and a request without an answer", func(t *testing.T, r *rooms, store *memStore) {
@@ -354,7 +373,7 @@ func TestDiscard(t *testing.T) {
 			r.alter(t, "f", func(row *Row) {
 				row.Parked, row.Note = "never", &journal.Note{Tag: "tag", Lost: time.Now().UnixNano()}
 			})
-			if _, err := r.q.DiscardHeld("f"); err != nil {
+			if _, _, err := r.q.DiscardHeld("f"); err != nil {
 				t.Fatal(err)
 			}
 			err = r.j.View(func(tx *journal.Tx) error {

@@ -47,6 +47,7 @@ type heldItem struct {
 	Here extent.Set `json:"here,omitempty"` // what that has
 	Base object.Ref `json:"base,omitzero"`  // what has the rest
 	Text string     `json:"text,omitempty"`
+	Back string     `json:"back,omitempty"` // path that a discard has given its file back
 }
 
 // foundItem is a content of lost+found.
@@ -67,7 +68,7 @@ type desk struct {
 	c      *cache.Cache
 	prefix string
 	mount  string          // "": there is none
-	open   func() []string // keys that are open for writing
+	open   func() []string // keys of the files that somebody has open
 }
 
 // listedHeld is how many changes a list has at most.
@@ -119,18 +120,16 @@ func (d *desk) doHeld(in recoverRequest, a *recoverAnswer) error {
 	if err != nil {
 		return err
 	}
-	w := h.Waiting
+	w, back := h.Waiting, ""
 	switch in.Do {
 	case "look":
 	case "publish":
-		if err = d.notOpen(h.Key); err == nil {
-			w, err = d.q.PublishHeld(h.Key, in.Force)
-		}
+		w, err = d.q.PublishHeld(h.Key, in.Force)
 	case "retry":
 		w, err = d.q.Retry(h.Key)
 	case "discard":
 		if err = d.notOpen(h.Key); err == nil {
-			w, err = d.q.DiscardHeld(h.Key)
+			w, back, err = d.q.DiscardHeld(h.Key)
 		}
 	default:
 		err = fmt.Errorf("%q is not what can be done", in.Do)
@@ -138,7 +137,7 @@ func (d *desk) doHeld(in recoverRequest, a *recoverAnswer) error {
 	if err != nil {
 		return fmt.Errorf("%s %q: %w", in.Do, d.rel(h.Key), err)
 	}
-	item := heldItem{Path: d.rel(h.Key), Waiting: w, Here: h.Here, Base: h.Base, Text: h.Text}
+	item := heldItem{Path: d.rel(h.Key), Waiting: w, Here: h.Here, Base: h.Base, Text: h.Text, Back: d.rel(back)}
 	if h.Content != 0 {
 		item.File = d.c.Path(h.Content)
 	}

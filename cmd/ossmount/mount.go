@@ -238,7 +238,7 @@ func (d *daemon) unmount() {
 
 // desk is where what waits for somebody is acted on.
 func (d *daemon) desk() *desk {
-	return &desk{q: d.e.q, c: d.e.cache, prefix: d.e.place.prefix, mount: d.mount, open: d.fs.OpenForWriting}
+	return &desk{q: d.e.q, c: d.e.cache, prefix: d.e.place.prefix, mount: d.mount, open: d.fs.OpenKeys}
 }
 
 func (d *daemon) status() (mountStatus, error) {

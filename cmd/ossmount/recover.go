@@ -264,7 +264,8 @@ func recoverDiscard(f *recoverFlags) *cobra.Command {
 		Use:   "discard PATH|found:NUMBER... | --all",
 		Short: "Give bytes up for good",
 		Long: `Give bytes up for good: the change of a parked or interrupted file, whose name
-then shows what OSS holds; or found bytes. Of a parked delete the object stays.
+then shows what OSS holds; or found bytes. Of a parked delete the object stays; of a
+parked rename the file has its old name again.
 On a terminal it is asked first.
 
 EXAMPLES
@@ -294,6 +295,11 @@ EXAMPLES
 				return r.each(c.Context(), looks, func(_ recoverRequest, a recoverAnswer) {
 					for _, line := range r.lines(a) {
 						fmt.Fprintln(c.OutOrStdout(), "gave up", line)
+					}
+					for _, h := range a.Held {
+						if h.Back != "" {
+							fmt.Fprintf(c.OutOrStdout(), "  the file is %s again, as it was before the rename\n", r.show(h.Back))
+						}
 					}
 				}, false)
 			})
