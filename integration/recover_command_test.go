@@ -143,7 +143,14 @@ func TestInterruptedFilesThatAreOpenAreLeftAlone(t *testing.T) {
 	m := e.mount("cache", "--write-back-delay=1h")
 	m.crashWriting("f", "closed once", "NEW", 3)
 	m.start()
-	f := e.open(m.in("f"), os.O_WRONLY)
+	// In a process of its own: the commands are children of this one, and close what
+	// they have got from it.
+	p, err := harness.Start(nil, "/bin/sh", "-c", `exec 3<>"$1"; echo opened; exec sleep 1000`, "sh", m.in("f"))
+	e.ok(err)
+	defer p.Kill()
+	if _, err := p.Out.Line(e.soon(), "opened"); err != nil {
+		t.Fatal(err)
+	}
 	for _, what := range []string{"publish", "discard"} {
 		args := []string{what, m.in("f")}
 		if what == "discard" {
@@ -153,7 +160,8 @@ func TestInterruptedFilesThatAreOpenAreLeftAlone(t *testing.T) {
 			t.Errorf("%s: %v", what, r)
 		}
 	}
-	e.ok(f.Close()) // which closes it again
+	e.ok(p.Kill()) // which closes it again
+	e.poll("it is closed", patience, func() bool { return len(m.status().OpenFiles) == 0 })
 	m.umount(0, "--drain=30s")
 	e.object("f", "cloNEW once")
 }

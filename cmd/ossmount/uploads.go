@@ -215,6 +215,9 @@ func (b *uploadsOf) complete(ctx context.Context, all []foreignUpload) ([]foreig
 	if err != nil {
 		return nil, err
 	}
+	if len(own.silent) > 0 {
+		fmt.Fprintf(os.Stderr, "ossmount: what belongs to the mounts on %s is not marked: their daemons do not answer\n", strings.Join(own.silent, ", "))
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(askedAtOnce)
 	gone := make([]bool, len(all))
@@ -270,22 +273,24 @@ func (b *uploadsOf) one(ctx context.Context, key, id string) ([]foreignUpload, e
 }
 
 // owners is whose journal knows an upload, by key and ID.
-type owners map[[2]string]string
+type owners struct {
+	known  map[[2]string]string
+	silent []string // mounts that could not be asked
+}
 
 // of returns who may have the upload: also who has asked for one of that key and
 // does not know its ID yet.
-func (o owners) of(key, id string) string {
-	if who := o[[2]string{key, id}]; who != "" {
+func (o *owners) of(key, id string) string {
+	if who := o.known[[2]string{key, id}]; who != "" {
 		return who
 	}
-	return o[[2]string{key, ""}]
+	return o.known[[2]string{key, ""}]
 }
 
 // owners asks the mounts of the bucket on this machine, and looks into the cache
-// directories that are known. One that cannot be asked is an error: what it has
-// must not be taken for somebody else's.
-func (b *uploadsOf) owners(ctx context.Context) (owners, error) {
-	own := owners{}
+// directories that are known. That what was named cannot be asked is an error.
+func (b *uploadsOf) owners(ctx context.Context) (*owners, error) {
+	own := &owners{known: map[[2]string]string{}}
 	points := map[string]bool{}
 	for _, m := range mountTable() {
 		if strings.HasPrefix(m.source+"/", "oss://"+b.p.bucket+"/") {
@@ -297,14 +302,15 @@ func (b *uploadsOf) owners(ctx context.Context) (owners, error) {
 	}
 	for point := range points {
 		socket, root, err := findControl(point)
-		if err != nil && point != b.f.mountpoint {
-			continue // a dead mount: its cache directory is looked into, if it is known
-		}
 		if err == nil {
 			err = own.ask(ctx, socket, root)
 		}
-		if err != nil {
+		switch {
+		case err == nil:
+		case point == b.f.mountpoint:
 			return nil, fmt.Errorf("ask %s which uploads are its own: %w", point, err)
+		default:
+			own.silent = append(own.silent, point)
 		}
 	}
 	dirs := []string{}
@@ -326,20 +332,20 @@ func (b *uploadsOf) owners(ctx context.Context) (owners, error) {
 	return own, nil
 }
 
-func (o owners) add(who string, all []writeback.OwnUpload) {
+func (o *owners) add(who string, all []writeback.OwnUpload) {
 	for _, u := range all {
-		o[[2]string{u.Key, u.ID}] = who
+		o.known[[2]string{u.Key, u.ID}] = who
 	}
 }
 
-func (o owners) ask(ctx context.Context, socket, who string) error {
+func (o *owners) ask(ctx context.Context, socket, who string) error {
 	var all []writeback.OwnUpload
 	err := call(ctx, socket, "/uploads", struct{}{}, &all)
 	o.add(who, all)
 	return err
 }
 
-func (o owners) look(ctx context.Context, dir string) error {
+func (o *owners) look(ctx context.Context, dir string) error {
 	c, j, err := openQuietly(ctx, dir)
 	if errors.Is(err, cache.ErrBusy) {
 		socket, serr := cache.ControlSocket(dir)
@@ -409,6 +415,9 @@ func (b *uploadsOf) abort(c *cobra.Command, all []foreignUpload, yes, dry bool) 
 	own, err := b.owners(ctx)
 	if err != nil {
 		return err
+	}
+	if len(own.silent) > 0 { // what it has must not be taken for somebody else's
+		return exit(exitFailed, fmt.Errorf("nothing was aborted: the daemon of the mount of this bucket on %s does not answer, and some may be its own: mount it again, or unmount it", strings.Join(own.silent, ", ")))
 	}
 	errs := make([]error, len(these))
 	var g errgroup.Group
