@@ -158,16 +158,18 @@ func makeWreck(e *env, n int, churn int) *wreck {
 	if n%2 == 1 {
 		e.sh(`sync -f "$1"`, m.Cache)
 	}
-	open, err := os.Create(m.in("never closed")) // no fork from here on: a child would close it
-	e.ok(err)
-	defer open.Close()
-	_, err = open.WriteString("some of it")
-	e.ok(err)
-	e.poll("parts are on OSS", patience, func() bool {
-		u, err := e.server.Uploads()
-		return err == nil && slices.ContainsFunc(u, func(u harness.Upload) bool { return u.Key == "big" && u.Parts > 2 })
+	unforked(func() { // a child would close it
+		open, err := os.Create(m.in("never closed"))
+		e.ok(err)
+		e.Cleanup(func() { open.Close() })
+		_, err = open.WriteString("some of it")
+		e.ok(err)
+		e.poll("parts are on OSS", patience, func() bool {
+			u, err := e.server.Uploads()
+			return err == nil && slices.ContainsFunc(u, func(u harness.Upload) bool { return u.Key == "big" && u.Parts > 2 })
+		})
+		e.ok(m.Kill9())
 	})
-	e.ok(m.Kill9())
 	e.ok(e.server.ClearFaults())
 	e.ok(e.server.Stop())
 	w.cache, w.objects = m.Cache, e.path(fmt.Sprint("objects", n))
