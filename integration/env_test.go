@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/ossmount/ossmount/integration/harness"
+	"github.com/ossmount/ossmount/integration/harness/disk"
 )
 
 // patience is a deadline for what should take a moment.
@@ -26,6 +27,13 @@ var binary string // the ossmount that is tested
 func TestMain(m *testing.M) {
 	if path, ok := os.LookupEnv(lockerEnv); ok {
 		lockerMain(path)
+		return
+	}
+	if dir, ok := os.LookupEnv(disk.ServeEnv); ok {
+		if err := disk.Serve(dir); err != nil {
+			fmt.Fprintln(os.Stderr, "integration:", err)
+			os.Exit(1)
+		}
 		return
 	}
 	// Most of the time is waiting; -parallel still has the last word.
