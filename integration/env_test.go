@@ -29,6 +29,10 @@ func TestMain(m *testing.M) {
 		lockerMain(path)
 		return
 	}
+	if root, ok := os.LookupEnv(programEnv); ok {
+		programMain(root)
+		return
+	}
 	if dir, ok := os.LookupEnv(disk.ServeEnv); ok {
 		if err := disk.Serve(dir); err != nil {
 			fmt.Fprintln(os.Stderr, "integration:", err)

@@ -23,6 +23,10 @@ type Mount struct {
 	Flags  []string // beside these
 	Env    []string // default: the right credentials
 	P      *Process
+
+	// Boot, if not empty, is the ID of the boot of a machine that the daemon takes
+	// this one for. Its Point must lie beneath a directory that Share has been told of.
+	Boot string
 }
 
 // Credentials is the environment that makes the server believe a client.
@@ -40,13 +44,36 @@ func (m *Mount) env() []string {
 // Start starts the daemon and waits until the mount serves.
 func (m *Mount) Start(ctx context.Context) (err error) {
 	args := append([]string{"mount", m.Source, m.Point, "--cache-dir=" + m.Cache}, m.Flags...)
-	if m.P, err = Start(m.env(), m.Bin, args...); err != nil {
+	if m.P, err = m.process(args); err != nil {
 		return err
 	}
 	if _, err = m.P.Out.Line(ctx, "mounted "); err != nil {
 		return fmt.Errorf("mount %s: %w\n%s", m.Source, err, m.P.Err.Tail(20))
 	}
 	return nil
+}
+
+func (m *Mount) process(args []string) (*Process, error) {
+	if m.Boot == "" {
+		return Start(m.env(), m.Bin, args...)
+	}
+	// The released binary, which reads the ID where the kernel has it, in a mount
+	// namespace in which another file stands there.
+	id := m.Point + ".boot"
+	if err := os.WriteFile(id, []byte(m.Boot+"\n"), 0o600); err != nil {
+		return nil, err
+	}
+	const script = `mount --make-rprivate /proc && mount --bind "$0" /proc/sys/kernel/random/boot_id && exec "$@"`
+	return start(m.env(), unix.CLONE_NEWNS, "/bin/sh", append([]string{"-c", script, id, m.Bin}, args...)...)
+}
+
+// Share makes the mounts beneath dir those of all mount namespaces that are made from
+// now on. Detach(dir) takes it back.
+func Share(dir string) error {
+	if err := unix.Mount(dir, dir, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("share %s: %w", dir, err)
+	}
+	return unix.Mount("", dir, "", unix.MS_SHARED, "")
 }
 
 // Kill9 ends the daemon as a crash does.

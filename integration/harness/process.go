@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -22,13 +23,49 @@ type Process struct {
 
 // Start starts bin with the environment of this process and env.
 func Start(env []string, bin string, args ...string) (*Process, error) {
+	return start(env, 0, bin, args...)
+}
+
+// start is Start with namespaces of its own.
+func start(env []string, namespaces uintptr, bin string, args ...string) (*Process, error) {
+	p := prepare(env, bin, args...)
+	p.cmd.Stdout = p.Out
+	p.cmd.SysProcAttr.Cloneflags = namespaces
+	if err := p.begin(); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// StartPiped is Start for a program that one talks with: in is its standard input, out
+// what it prints.
+func StartPiped(env []string, bin string, args ...string) (p *Process, in io.WriteCloser, out io.ReadCloser, err error) {
+	p = prepare(env, bin, args...)
+	if in, err = p.cmd.StdinPipe(); err != nil {
+		return nil, nil, nil, err
+	}
+	// Not StdoutPipe, of which the rest is lost when the program has ended.
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	defer w.Close()
+	p.cmd.Stdout = w
+	return p, in, r, p.begin()
+}
+
+func prepare(env []string, bin string, args ...string) *Process {
 	p := &Process{Out: newOutput(), Err: newOutput(), cmd: exec.Command(bin, args...), done: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), env...)
-	p.cmd.Stdout, p.cmd.Stderr = p.Out, p.Err
+	p.cmd.Stderr = p.Err
 	p.cmd.WaitDelay = 5 * time.Second
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return p
+}
+
+func (p *Process) begin() error {
 	if err := p.cmd.Start(); err != nil {
-		return nil, err
+		return err
 	}
 	go func() {
 		p.cmd.Wait()
@@ -36,7 +73,7 @@ func Start(env []string, bin string, args ...string) (*Process, error) {
 		p.Err.end()
 		close(p.done)
 	}()
-	return p, nil
+	return nil
 }
 
 // PID of the process.
