@@ -228,7 +228,7 @@ func oneMoment(all []*moment) error {
 			for _, b := range all {
 				for a != b && a.isAheadOf(b) {
 					if a.fits = a.fits[:len(a.fits)-1]; len(a.fits) == 0 {
-						return fmt.Errorf("%s has a change that was begun after one of %s had returned, which is gone", a.life.dir, b.life.dir)
+						return fmt.Errorf("%s has a change that was begun after one of %s had returned, which is gone\n%s\n%s", a.life.dir, b.life.dir, a.tell(), b.tell())
 					}
 					again = true
 				}
@@ -254,17 +254,6 @@ func (m *machine) nothingFits(mo *moment, all map[string]*seen) error {
 		}
 	}
 	m.tally.add(func() { m.tally.missing += len(best) })
-	var steps []string
-	for i := max(0, mo.least/2-8); i < len(mo.begun); i++ {
-		note := ""
-		switch {
-		case mo.done[i] < 0:
-			note = " (had not returned)"
-		case 2*i+2 == mo.least:
-			note = " (promised, by " + mo.promise + ")"
-		}
-		steps = append(steps, fmt.Sprintf("%4d %v%s", i, mo.plan.steps[i], note))
-	}
 	// An earlier state that fits says how much has been lost.
 	earlier := "and it is at no earlier state"
 	for i := mo.least - 1; i >= 0; i-- {
@@ -273,8 +262,24 @@ func (m *machine) nothingFits(mo *moment, all map[string]*seen) error {
 			break
 		}
 	}
-	return fmt.Errorf("what %s holds is at no moment from %d (promised) to %d; nearest is %d, %s:\n%s\nsteps:\n%s", mo.life.dir, mo.least, mo.last(), at, earlier,
-		strings.Join(best, "\n"), strings.Join(steps[max(0, len(steps)-60):], "\n"))
+	return fmt.Errorf("what %s holds is at no moment from %d (promised) to %d; nearest is %d, %s:\n%s\n%s", mo.life.dir, mo.least, mo.last(), at, earlier,
+		strings.Join(best, "\n"), mo.tell())
+}
+
+// tell tells the last steps.
+func (mo *moment) tell() string {
+	var steps []string
+	for i := range mo.begun {
+		note := ""
+		switch {
+		case mo.done[i] < 0:
+			note = ", had not returned"
+		case 2*i+2 == mo.least:
+			note = ", promised by " + mo.promise
+		}
+		steps = append(steps, fmt.Sprintf("%4d (%d to %d%s) %v", i, mo.begun[i], mo.done[i], note, mo.plan.steps[i]))
+	}
+	return fmt.Sprintf("%s is at %v; its last steps:\n%s", mo.life.dir, mo.fits, strings.Join(steps[max(0, len(steps)-60):], "\n"))
 }
 
 // goOn makes what was found the program's past.
@@ -449,11 +454,17 @@ func (m *machine) drain() error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	var bucket map[string]string
-	if err := harness.Poll(ctx, "hidden copies are gone", func() (bool, error) {
-		bucket, err = m.bucketNow()
-		return !slices.ContainsFunc(slices.Collect(maps.Keys(bucket)), func(key string) bool { return strings.HasPrefix(key, ".ossmount/") }), err
+	var uploads []harness.Upload
+	if err := harness.Poll(ctx, "hidden copies and uploads are gone", func() (bool, error) {
+		if bucket, err = m.bucketNow(); err != nil {
+			return false, err
+		}
+		uploads, err = m.server.Uploads()
+		uploads = slices.DeleteFunc(uploads, func(u harness.Upload) bool { return !strings.HasPrefix(u.Key, m.prefix()) })
+		return len(uploads) == 0 && !slices.ContainsFunc(slices.Collect(maps.Keys(bucket)), func(key string) bool { return strings.HasPrefix(key, ".ossmount/") }), err
 	}); err != nil {
-		return err
+		s, _ := m.m.Status()
+		return fmt.Errorf("%w: %+v; debts %d, doubts %d", err, uploads, s.Queue.Debts, s.Queue.Doubts)
 	}
 	if err := m.compareBucket(bucket); err != nil {
 		return fmt.Errorf("after a drain: %w", err)

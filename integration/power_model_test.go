@@ -27,16 +27,37 @@ func newBlob(b []byte) *blob {
 	return &blob{b, hex.EncodeToString(sum[:])}
 }
 
+// inode is a file under whatever names; what it has held, in order.
+type inode struct{ versions []*blob }
+
 // item is what a name holds. It is never changed.
 type item struct {
-	kind fs.FileMode // type; 0 is a file
-	mode uint32
-	data *blob  // of a file; of a symlink its target
-	time int64  // what somebody has set; 0: nobody has
-	open bool   // it was synced and not closed
-	next *blob  // it is being rewritten in place: a cut leaves data, or any mixture of the two
+	kind  fs.FileMode // type; 0 is a file
+	mode  uint32
+	data  *blob // of a file; of a symlink its target
+	inode *inode
+	at    int   // data is this version of it
+	time  int64 // what somebody has set; 0: nobody has
+	// It was synced and not closed, or is being rewritten in place: a cut may leave it
+	// interrupted, and then it holds a mixture of this version and those that have
+	// followed, also after it was closed, as long as the horizon had not seen that.
+	open bool
 	left bool   // as a cut has left it, in the middle of being written: not published
 	made string // by what
+}
+
+// fresh is a new version of a file, or the first of a new one.
+func (n *inode) fresh(b []byte, mode uint32) *item {
+	n.versions = append(n.versions, newBlob(b))
+	at := len(n.versions) - 1
+	return &item{mode: mode, data: n.versions[at], inode: n, at: at}
+}
+
+// but is it with something else.
+func (it *item) but(change func(it *item)) *item {
+	other := *it
+	change(&other)
+	return &other
 }
 
 // state is what a program's names hold; never changed.
@@ -79,6 +100,7 @@ type plan struct {
 	dir    string
 	steps  []step
 	states []state
+	calm   bool // it hardly ever syncs: much is on no disk then, for long
 
 	name    string // the file that is open, and what it will hold
 	pending *item
@@ -86,10 +108,13 @@ type plan struct {
 
 func (p *plan) now() state { return p.states[len(p.states)-1] }
 
-// do adds a step.
-func (p *plan) do(s step) {
+// do adds a step. The program may not care for it: then nothing is added.
+func (p *plan) do(s step) (done bool) {
+	if p.calm && s.durable("journal") && p.r.IntN(20) > 0 {
+		return false
+	}
 	old := p.now()
-	mid, done := old, old
+	mid, after := old, old
 	it := old[s.A]
 	switch s.Op {
 	case "create":
@@ -97,7 +122,7 @@ func (p *plan) do(s step) {
 		if it != nil {
 			mode = it.mode
 		}
-		p.name, p.pending = s.A, &item{mode: mode, data: newBlob(text(s.Seed, s.Size))}
+		p.name, p.pending = s.A, new(inode).fresh(text(s.Seed, s.Size), mode)
 	case "patch", "append", "more":
 		off := s.Off
 		if s.Op == "more" {
@@ -106,41 +131,37 @@ func (p *plan) do(s step) {
 		if s.Op == "append" {
 			off = int64(len(it.data.b))
 		}
-		p.name, p.pending = s.A, &item{mode: it.mode, data: newBlob(patch(it.data.b, text(s.Seed, s.Size), off))}
-		mid = old.with(s.A, &item{mode: it.mode, time: it.time, data: it.data, next: p.pending.data, left: it.left, made: s.String()})
-		done = mid
+		p.name, p.pending = s.A, it.inode.fresh(patch(it.data.b, text(s.Seed, s.Size), off), it.mode)
+		mid = old.with(s.A, it.but(func(it *item) { it.open = true }))
+		after = mid
 	case "fsync":
-		done = old.with(p.name, &item{mode: p.pending.mode, data: p.pending.data, open: true, made: s.String()})
+		after = old.with(p.name, p.pending.but(func(it *item) { it.open, it.made = true, s.String() }))
 	case "close":
-		done = old.with(p.name, &item{mode: p.pending.mode, data: p.pending.data, made: s.String()})
+		after = old.with(p.name, p.pending.but(func(it *item) { it.made = s.String() }))
 		p.name, p.pending = "", nil
 	case "truncate":
 		b := append(slices.Clone(it.data.b), make([]byte, max(0, s.Size-int64(len(it.data.b))))...)[:s.Size]
-		fresh := newBlob(b)
-		mid = old.with(s.A, &item{mode: it.mode, time: it.time, data: it.data, next: fresh, left: it.left, made: s.String()})
-		done = old.with(s.A, &item{mode: it.mode, data: fresh, made: s.String()})
+		mid = old.with(s.A, it.but(func(it *item) { it.open = true }))
+		after = old.with(s.A, it.inode.fresh(b, it.mode).but(func(it *item) { it.made = s.String() }))
 	case "rename":
-		done = old.moved(s.A, s.B)
+		after = old.moved(s.A, s.B)
 	case "exchange":
-		done = maps.Clone(old)
-		done[s.A], done[s.B] = old[s.B], old[s.A]
+		after = maps.Clone(old)
+		after[s.A], after[s.B] = old[s.B], old[s.A]
 	case "unlink", "rmdir":
-		done = old.without(s.A)
+		after = old.without(s.A)
 	case "mkdir":
-		done = old.with(s.A, &item{kind: fs.ModeDir, mode: 0o755, made: s.String()})
+		after = old.with(s.A, &item{kind: fs.ModeDir, mode: 0o755, made: s.String()})
 	case "symlink":
-		done = old.with(s.A, &item{kind: fs.ModeSymlink, data: newBlob([]byte(s.B)), made: s.String()})
+		after = old.with(s.A, &item{kind: fs.ModeSymlink, data: newBlob([]byte(s.B)), made: s.String()})
 	case "chmod":
-		fresh := *it
-		fresh.mode = s.Mode
-		done = old.with(s.A, &fresh)
+		after = old.with(s.A, it.but(func(it *item) { it.mode = s.Mode }))
 	case "utimes":
-		fresh := *it
-		fresh.time = s.Time
-		done = old.with(s.A, &fresh)
+		after = old.with(s.A, it.but(func(it *item) { it.time = s.Time }))
 	}
 	p.steps = append(p.steps, s)
-	p.states = append(p.states, mid, done)
+	p.states = append(p.states, mid, after)
+	return true
 }
 
 // patch is old with b at an offset.
@@ -273,8 +294,9 @@ var actions = []func(p *plan){
 	func(p *plan) { // a log
 		p.create(p.file(), p.small())
 		for range 1 + p.r.IntN(3) {
-			p.do(step{Op: "fsync"})
-			p.do(step{Op: "more", Seed: p.r.Uint64(), Size: 1 + p.small(), Off: int64(len(p.pending.data.b))})
+			if p.do(step{Op: "fsync"}) {
+				p.do(step{Op: "more", Seed: p.r.Uint64(), Size: 1 + p.small(), Off: int64(len(p.pending.data.b))})
+			}
 		}
 		p.do(step{Op: "close"})
 	},
@@ -367,8 +389,9 @@ func (p *plan) rewrite() {
 	for range 1 + p.r.IntN(3) {
 		off := p.r.Int64N(int64(len(p.now()[a].data.b)) + 1)
 		p.do(step{Op: op, A: a, Seed: p.r.Uint64(), Size: 1 + p.small(), Off: off})
-		p.do(step{Op: "fsync"})
-		op = "more"
+		if op = "more"; !p.do(step{Op: "fsync"}) {
+			break
+		}
 	}
 	p.do(step{Op: "close"})
 }
@@ -437,27 +460,31 @@ func (it *item) differs(s *seen) string {
 		return ""
 	case it.kind == 0 && s.mode != it.mode:
 		return fmt.Sprintf("mode %o, not %o", s.mode, it.mode)
-	case it.time != 0 && s.time != it.time && it.next == nil:
+	case it.time != 0 && s.time != it.time && !it.open:
 		return fmt.Sprintf("mtime %v, not %v", time.Unix(0, s.time), time.Unix(0, it.time))
-	case s.interrupted && it.next != nil:
-		return mixed(s.data.b, it.data.b, it.next.b)
+	case s.interrupted && it.open:
+		return mixed(s.data.b, it.inode.versions[it.at:])
 	case s.data.sum != it.data.sum:
-		return fmt.Sprintf("%d other bytes, not the %d of %s", len(s.data.b), len(it.data.b), it.made)
-	case s.interrupted && !it.open && !it.left:
+		return fmt.Sprintf("%d other bytes, not the %d of %s (interrupted: %t)", len(s.data.b), len(it.data.b), it.made, s.interrupted)
+	case s.interrupted && !it.left:
 		return "interrupted, and it had been closed"
 	}
 	return ""
 }
 
-// mixed tells what is in got and neither in a nor in b. Behind the end of a there may
-// be zeros: the size was on the disk, and the bytes were not.
-func mixed(got, a, b []byte) string {
-	if len(got) > max(len(a), len(b)) || len(got) < min(len(a), len(b)) {
-		return fmt.Sprintf("%d bytes, and the two versions have %d and %d", len(got), len(a), len(b))
+// mixed tells what is in got and in none of the versions. Behind the end of the first
+// there may be zeros: the size was on the disk, and the bytes were not.
+func mixed(got []byte, versions []*blob) string {
+	least, most := len(got), 0
+	for _, v := range versions {
+		least, most = min(least, len(v.b)), max(most, len(v.b))
+	}
+	if len(got) < least || len(got) > most {
+		return fmt.Sprintf("interrupted with %d bytes, and the versions have %d to %d", len(got), least, most)
 	}
 	for i, x := range got {
-		if !(i < len(a) && a[i] == x || i < len(b) && b[i] == x || i >= len(a) && x == 0) {
-			return fmt.Sprintf("byte %d is of no version", i)
+		if (i < len(versions[0].b) || x != 0) && !slices.ContainsFunc(versions, func(v *blob) bool { return i < len(v.b) && v.b[i] == x }) {
+			return fmt.Sprintf("byte %d is of none of %d versions", i, len(versions))
 		}
 	}
 	return ""
@@ -483,14 +510,14 @@ func (s state) differs(dir string, all map[string]*seen) (lines []string) {
 func (s state) found(all map[string]*seen) state {
 	t := state{}
 	for name, it := range s {
-		fresh := *it
-		fresh.open, fresh.next = false, nil
-		if seen := all[name]; seen.interrupted {
-			fresh.left, fresh.data, fresh.time = true, seen.data, 0
-		} else {
-			fresh.left = false
-		}
-		t[name] = &fresh
+		t[name] = it.but(func(it *item) {
+			it.open, it.left = false, false
+			it.inode, it.at = &inode{versions: []*blob{it.data}}, 0
+			if seen := all[name]; seen.interrupted {
+				*it = *new(inode).fresh(seen.data.b, it.mode)
+				it.left = true
+			}
+		})
 	}
 	return t
 }

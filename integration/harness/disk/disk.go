@@ -120,7 +120,6 @@ func (d *Disk) On() error {
 	if err := unix.Mount(loop.Name(), d.Point, "ext4", unix.MS_NOATIME, ""); err != nil {
 		return fmt.Errorf("mount %s: %w", loop.Name(), err)
 	}
-	// Its commits are to come when somebody asks, or at the usual time.
 	return nil
 }
 
@@ -155,11 +154,17 @@ func attach(f *os.File) (*os.File, error) {
 // Freeze stops the disk: nothing that is asked of it is answered any more.
 func (d *Disk) Freeze() error { return d.call("Freeze", d.boot, nil) }
 
-// FreezeBefore stops the disk before the n-th write or flush from now on, but after
-// patience at the latest, and returns when that has happened.
-func (d *Disk) FreezeBefore(n int, patience time.Duration) error {
-	return d.call("Stop", StopArgs{Boot: d.boot, N: n, Patience: patience}, nil)
+// When is the moment of a cut: before the N-th request to the disk from now on, a write
+// or a flush; with Flushes, before the N-th flush that finds something in the cache. But
+// after Within at the latest.
+type When struct {
+	N       int // 0: after Within
+	Flushes bool
+	Within  time.Duration
 }
+
+// FreezeAt stops the disk, and returns when that has happened.
+func (d *Disk) FreezeAt(w When) error { return d.call("Stop", StopArgs{Boot: d.boot, When: w}, nil) }
 
 // Cut takes the power from a disk that is frozen, given that all that used it has been
 // killed: what is on the disk then is drawn from seed. The machine is off.

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -32,10 +33,12 @@ type image struct {
 	cached int     // bytes in it
 
 	frozen chan struct{} // not nil: nothing is answered until it is closed
-	ops    int           // writes and flushes until now
-	stopAt int           // freeze before this one; 0: never
+	safety *time.Timer   // of a freeze
+	stopIn int           // freeze before the so manieth write or flush from now on; 0: never
 	stops  chan struct{} // closed when that has happened
-	counts Counts
+
+	onlyFlushes bool // of stopIn: those that find something in the cache
+	counts      Counts
 }
 
 type write struct {
@@ -82,10 +85,19 @@ func load(path string) (*image, error) {
 
 func (m *image) size() int64 { return int64(len(m.now)) * pageSize }
 
+// request is what a disk is asked for.
+type request int
+
+const (
+	reads request = iota
+	writes
+	flushes
+)
+
 // do runs f, once the disk is not frozen.
-func (m *image) do(counts bool, f func()) {
+func (m *image) do(what request, f func()) {
 	for {
-		frozen := m.try(counts, f)
+		frozen := m.try(what, f)
 		if frozen == nil {
 			return
 		}
@@ -93,14 +105,12 @@ func (m *image) do(counts bool, f func()) {
 	}
 }
 
-func (m *image) try(counts bool, f func()) (frozen chan struct{}) {
+func (m *image) try(what request, f func()) (frozen chan struct{}) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.frozen == nil && counts {
-		if m.ops++; m.ops == m.stopAt {
-			m.freezeLocked()
-			close(m.stops)
-		}
+	if m.frozen == nil && m.isDueLocked(what) {
+		m.freezeLocked()
+		close(m.stops)
 	}
 	if m.frozen == nil {
 		f()
@@ -108,8 +118,17 @@ func (m *image) try(counts bool, f func()) (frozen chan struct{}) {
 	return m.frozen
 }
 
+// isDueLocked counts what a cut may come before, and reports that it comes now.
+func (m *image) isDueLocked(what request) bool {
+	if what == reads || m.stopIn == 0 || m.onlyFlushes && (what != flushes || len(m.cache) == 0) {
+		return false
+	}
+	m.stopIn--
+	return m.stopIn == 0
+}
+
 func (m *image) readAt(p []byte, off int64) {
-	m.do(false, func() {
+	m.do(reads, func() {
 		for len(p) > 0 {
 			at := off % pageSize
 			n := min(pageSize-at, int64(len(p)))
@@ -125,7 +144,7 @@ func (m *image) readAt(p []byte, off int64) {
 
 func (m *image) writeAt(p []byte, off int64) {
 	w := write{off, bytes.Clone(p)}
-	m.do(true, func() {
+	m.do(writes, func() {
 		m.counts.Writes++
 		m.counts.Bytes += int64(len(p))
 		put(m.now, w)
@@ -141,7 +160,7 @@ func (m *image) writeAt(p []byte, off int64) {
 
 // flush makes all that was answered durable.
 func (m *image) flush() {
-	m.do(true, func() {
+	m.do(flushes, func() {
 		m.counts.Flushes++
 		for _, w := range m.cache {
 			for i := w.off / pageSize; i*pageSize < w.off+int64(len(w.data)); i++ {
@@ -174,23 +193,31 @@ func (m *image) freeze() {
 func (m *image) freezeLocked() {
 	if m.frozen == nil {
 		m.frozen = make(chan struct{})
+		m.safety = time.AfterFunc(longestFreeze, m.thaw)
 	}
 }
 
+// longestFreeze is when a frozen disk goes on by itself: who has frozen it may be one
+// of those that wait for it, and could not even be killed.
+const longestFreeze = 2 * time.Minute
+
+// thaw lets it go on, and be frozen by no request that was named before.
 func (m *image) thaw() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.stopIn = 0
 	if m.frozen != nil {
 		close(m.frozen)
+		m.safety.Stop()
 		m.frozen = nil
 	}
 }
 
-// stopBefore freezes the disk before the n-th write or flush from now on.
-func (m *image) stopBefore(n int) chan struct{} {
+// stopBefore freezes the disk before the n-th request from now on.
+func (m *image) stopBefore(n int, onlyFlushes bool) chan struct{} {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.stopAt = m.ops + max(n, 1)
+	m.stopIn, m.onlyFlushes = n, onlyFlushes
 	return m.stops
 }
 

@@ -120,20 +120,19 @@ func (c *Calls) with(boot int, f func(*image)) error {
 	return nil
 }
 
-// StopArgs names the request before which the disk freezes: the N-th write or flush
-// from now on. After Patience it freezes anyway.
+// StopArgs names the request before which the disk freezes.
 type StopArgs struct {
-	Boot, N  int
-	Patience time.Duration
+	Boot int
+	When When
 }
 
 // Stop freezes the disk before a request, and returns when it is frozen.
 func (c *Calls) Stop(a StopArgs, _ *struct{}) error {
 	return c.with(a.Boot, func(m *image) {
-		stops := m.stopBefore(a.N)
+		stops := m.stopBefore(a.When.N, a.When.Flushes)
 		select {
 		case <-stops:
-		case <-time.After(a.Patience):
+		case <-time.After(a.When.Within):
 			m.freeze()
 		}
 	})
