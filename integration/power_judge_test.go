@@ -21,10 +21,11 @@ import (
 
 // writeBack is the kernel's flusher in a hurry: it has dirty pages written out while the
 // programs run, in no order and without a flush of the disk, so that what nobody has
-// synced is in the cache of the disk and not only in memory.
+// synced is in the cache of the disk and not only in memory. At other times it never
+// comes, so that nothing is there but what was synced.
 func (m *machine) writeBack(ctx context.Context, seed uint64) {
 	r := rand.New(rand.NewPCG(seed, 0))
-	tick := time.NewTicker(3 * time.Millisecond)
+	tick := time.NewTicker([]time.Duration{3 * time.Millisecond, 50 * time.Millisecond, time.Hour}[r.IntN(3)])
 	defer tick.Stop()
 	for {
 		select {
