@@ -86,7 +86,8 @@ func (j *Journal) takeSum() error {
 }
 
 // withoutHorizon goes on from the newest state although the horizon file is
-// gone, if the machine has not been off since. The next step writes it anew.
+// gone, if the machine has not been off since. The next step writes it anew. A
+// new journal that holds nothing has promised nothing: it begins again.
 func (j *Journal) withoutHorizon() error {
 	tx := j.begin(j.last, false)
 	defer tx.discard()
@@ -94,6 +95,8 @@ func (j *Journal) withoutHorizon() error {
 	switch {
 	case err != nil:
 		return damaged(err)
+	case ok && w.New && w.Keys == 0:
+		return j.begins() // a cut between the first commit and the first horizon
 	case !ok || w.Boot != j.o.BootID:
 		return damage("its horizon file is missing or unreadable, and the machine may have been off since")
 	}
@@ -124,7 +127,7 @@ func (j *Journal) begins() error {
 			return fmt.Errorf("journal: %w", err)
 		}
 		if above > 0 {
-			j.last = above + 1<<32
+			j.last = max(j.last, above+1<<32)
 		}
 	}
 	tx := j.begin(j.last, true)

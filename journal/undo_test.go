@@ -1,7 +1,10 @@
 package journal
 
 import (
+	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -43,4 +46,85 @@ func TestBigRowsAreUndone(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer j.Close()
+}
+
+// A cut in the middle of an undo leaves some keys set back and others not: the next
+// start undoes that, too.
+func TestPowerCutInTheMiddleOfAnUndo(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "journal")
+	j := open(t, dir, "boot1")
+	for k := range 20 {
+		put(t, j, &Row{Key: fmt.Sprint("kept", k), Kind: Delete}, &Row{Key: fmt.Sprint("moved", k), Kind: Delete})
+	}
+	if err := j.WaitHorizon(context.Background(), j.Last()); err != nil {
+		t.Fatal(err)
+	}
+	want := fmt.Sprint(keys(t, j, ""))
+	horizon := j.Horizon()
+	for k := range 20 {
+		if _, err := j.Update(func(tx *Tx) error {
+			if err := tx.DropRow(fmt.Sprint("moved", k)); err != nil {
+				return err
+			}
+			return tx.PutRow(&Row{Key: fmt.Sprint("to", k), Kind: Delete})
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	changed, err := j.changedSince(horizon)
+	if err != nil || len(changed) < 40 {
+		t.Fatalf("%d keys to set back, %v", len(changed), err)
+	}
+	j.Abandon()
+	for n := 1; n <= len(changed); n += 9 {
+		again := filepath.Join(t.TempDir(), "journal")
+		if err := os.CopyFS(again, os.DirFS(dir)); err != nil {
+			t.Fatal(err)
+		}
+		j = open(t, again, "boot1")
+		then := j.begin(horizon, false)
+		for k, at := range []uint64{j.last + 1<<32, j.last + 2<<32} { // two that were cut short, one after the other
+			if _, err := j.setBack(then.txn, changed[:min(len(changed), n+4*k)], at); err != nil {
+				t.Fatal(err)
+			}
+		}
+		then.discard()
+		j.Abandon()
+		j = open(t, again, "boot2")
+		if r := j.Recovered(); !r.PowerCut || r.Damaged != "" || r.Horizon != horizon || fmt.Sprint(keys(t, j, "")) != want {
+			t.Fatalf("%d of %d keys had been set back: %+v\n%v, want\n%v", n, len(changed), r, keys(t, j, ""), want)
+		}
+		checkNow(t, j)
+		j.Abandon()
+	}
+}
+
+// A cut while the very first horizon is written leaves a journal in which nothing was
+// ever promised: it begins again, and is not taken for damaged.
+func TestPowerCutWhileTheFirstHorizonIsWritten(t *testing.T) {
+	for what, leave := range map[string]func(horizon string) error{
+		"no file":      os.Remove,
+		"no bytes":     func(horizon string) error { return os.Truncate(horizon, 0) },
+		"a torn slot":  func(horizon string) error { return os.Truncate(horizon, slotSize+20) },
+		"a whole slot": func(string) error { return nil },
+	} {
+		t.Run(what, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "journal")
+			open(t, dir, "boot1").Abandon()
+			if err := leave(filepath.Join(dir, "horizon")); err != nil {
+				t.Fatal(err)
+			}
+			j := open(t, dir, "boot2")
+			if r := j.Recovered(); !r.New || r.Damaged != "" || r.Aside != "" {
+				t.Fatalf("%+v", r)
+			}
+			if err := j.WaitHorizon(context.Background(), put(t, j, &Row{Key: "a", Kind: Delete})); err != nil {
+				t.Fatal(err)
+			}
+			j.Abandon()
+			if j = open(t, dir, "boot3"); fmt.Sprint(keys(t, j, "")) != "[a]" {
+				t.Fatal(keys(t, j, ""))
+			}
+		})
+	}
 }
