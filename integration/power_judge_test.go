@@ -122,29 +122,9 @@ func (mo *moment) last() int { return min(2*len(mo.begun), len(mo.plan.states)-1
 
 // judge compares what is there after a cut with all that may be.
 func (m *machine) judge() error {
-	all, err := look(m.m.Point)
+	all, moments, err := m.fit()
 	if err != nil {
 		return err
-	}
-	moments := m.moments()
-	for _, mo := range moments {
-		for i := mo.least; i <= mo.last(); i++ {
-			if len(mo.plan.states[i].differs(mo.life.dir, all)) == 0 {
-				mo.fits = append(mo.fits, i)
-			}
-		}
-		if len(mo.fits) == 0 {
-			return m.nothingFits(mo, all)
-		}
-	}
-	if err := oneMoment(moments); err != nil {
-		return err
-	}
-	for name := range all {
-		dir, _, _ := strings.Cut(name, "/")
-		if !slices.ContainsFunc(m.alive, func(l *life) bool { return l.dir == dir }) {
-			return fmt.Errorf("%s: nobody has made that", name)
-		}
 	}
 	for _, mo := range moments {
 		m.goOn(mo, all)
@@ -162,6 +142,32 @@ func (m *machine) judge() error {
 		return m.drain()
 	}
 	return nil
+}
+
+// fit finds the moments that the mount shows, and fails if it shows none.
+func (m *machine) fit() (map[string]*seen, []*moment, error) {
+	all, err := look(m.m.Point)
+	if err != nil {
+		return nil, nil, err
+	}
+	moments := m.moments()
+	for _, mo := range moments {
+		for i := mo.least; i <= mo.last(); i++ {
+			if len(mo.plan.states[i].differs(mo.life.dir, all)) == 0 {
+				mo.fits = append(mo.fits, i)
+			}
+		}
+		if len(mo.fits) == 0 {
+			return nil, nil, m.nothingFits(mo, all)
+		}
+	}
+	for name := range all {
+		dir, _, _ := strings.Cut(name, "/")
+		if !slices.ContainsFunc(m.alive, func(l *life) bool { return l.dir == dir }) {
+			return nil, nil, fmt.Errorf("%s: nobody has made that", name)
+		}
+	}
+	return all, moments, oneMoment(moments)
 }
 
 // moments takes what was said apart: when each step began and returned, and what was

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -180,38 +181,50 @@ func (m *machine) lastWords() string {
 	return lastWords(m.m.P.Err.String())
 }
 
-// oneDisk is a new disk, and n cuts of it.
-func (m *machine) oneDisk(n int) (err error) {
+// newDisk puts a new disk into the machine, and has the daemon know its flags; nothing
+// is on. end takes it all away again.
+func (m *machine) newDisk(flags ...string) (end func() error, err error) {
 	dir := m.path(strings.TrimSuffix(m.prefix(), "/"))
-	if err := os.MkdirAll(filepath.Join(dir, "mnt"), 0o755); err != nil {
+	var ends []func() error
+	end = func() (err error) {
+		for _, f := range slices.Backward(ends) {
+			err = errors.Join(err, f())
+		}
 		return err
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "mnt"), 0o755); err != nil {
+		return end, err
 	}
 	if err := harness.Share(dir); err != nil {
-		return err
+		return end, err
 	}
-	defer func() { err = errors.Join(err, harness.Detach(dir)) }()
+	ends = append(ends, func() error { return harness.Detach(dir) })
 	if m.d, err = disk.New(dir); err != nil {
-		return err
+		return end, err
 	}
-	defer func() { err = errors.Join(err, m.d.Destroy()) }()
-	if err := m.d.Format(m.soon(), 256<<20); err != nil {
-		return err
-	}
-	m.close = []string{"journal", "journal", "journal", "disk", "disk", "remote"}[m.r.IntN(6)]
+	ends = append(ends, m.d.Destroy)
 	m.m = &harness.Mount{Bin: binary, Source: "oss://" + harness.Bucket + "/" + m.prefix(), Point: filepath.Join(dir, "mnt"), Cache: filepath.Join(m.d.Point, "cache"),
-		Flags: append(m.usual(), "--write-back-delay="+[]string{"0s", "50ms", "300ms", "2s"}[m.r.IntN(4)], "--part-size=256KiB", "--multipart-threshold=512KiB",
-			"--doubt=300ms", "--close="+m.close)}
-	defer func() { err = errors.Join(err, m.m.Destroy()) }()
-	m.alive, m.lost, m.past, m.sums = nil, 0, nil, map[string]string{}
+		Flags: append(append(m.usual(), "--part-size=256KiB", "--multipart-threshold=512KiB", "--doubt=300ms"), flags...)}
+	ends = append(ends, m.m.Destroy)
+	m.lost, m.past, m.sums, m.alive = 0, nil, map[string]string{}, nil
 	for i := range writers {
-		l := &life{dir: fmt.Sprint("w", i), now: state{}, keys: map[string]*versions{}}
-		if i == 0 {
-			l.crowd = 60
-		}
-		m.alive = append(m.alive, l)
+		m.alive = append(m.alive, &life{dir: fmt.Sprint("w", i), now: state{}, keys: map[string]*versions{}})
 	}
-	m.say("a new disk, close=%s %v", m.close, m.m.Flags)
-	if n > 1 && m.r.IntN(2) == 0 {
+	m.say("a new disk %v", m.m.Flags)
+	return end, m.d.Format(m.soon(), 256<<20)
+}
+
+// oneDisk is a new disk, and n cuts of it.
+func (m *machine) oneDisk(n int) (err error) {
+	m.close = []string{"journal", "journal", "journal", "disk", "disk", "remote"}[m.r.IntN(6)]
+	delay := []string{"0s", "50ms", "300ms", "2s"}[m.r.IntN(4)]
+	end, err := m.newDisk("--close="+m.close, "--write-back-delay="+delay)
+	defer func() { err = errors.Join(err, end()) }()
+	if err != nil {
+		return err
+	}
+	m.alive[0].crowd = []int{60, 60, 60, 400}[m.r.IntN(4)]
+	if n > 1 && (m.life == 1 || m.r.IntN(2) == 0) {
 		if err := m.cutTheFirstStart(); err != nil {
 			return err
 		}
@@ -225,7 +238,7 @@ func (m *machine) oneDisk(n int) (err error) {
 			return err
 		}
 		n--
-		for n > 0 && m.r.IntN(4) == 0 {
+		for again := n > 0 && (n == 2 || m.r.IntN(4) == 0); again; again = n > 0 && m.r.IntN(4) == 0 {
 			if err := m.cutTheRecovery(); err != nil {
 				return err
 			}
@@ -300,35 +313,45 @@ func (m *machine) sound() error {
 	return nil
 }
 
-// cutStart cuts the power while the daemon starts, somewhere in its first writes.
-func (m *machine) cutStart(what string, writes int) error {
+// cutStart cuts the power while the daemon starts, before a write or a flush.
+func (m *machine) cutStart(what string, when disk.When) (started bool, err error) {
 	if err := m.d.On(); err != nil {
-		return err
+		return false, err
 	}
 	m.newBoot()
 	ctx, cancel := context.WithCancel(m.soon())
-	started := make(chan error, 1)
-	when := disk.When{N: 1 + m.r.IntN(writes), Flushes: m.r.IntN(2) == 0, Within: 5 * time.Second}
+	defer cancel()
+	ended := make(chan error, 1)
 	m.say("%s: cut at %+v", what, when)
-	go func() { started <- m.m.Start(ctx) }()
-	err := m.d.FreezeAt(when)
+	go func() { ended <- m.m.Start(ctx) }()
+	err = m.d.FreezeAt(when)
 	cancel()
-	if serr := <-started; serr == nil {
-		m.say("it had started already")
-	} else if !errors.Is(serr, context.Canceled) {
-		return serr
+	serr := <-ended
+	if started = serr == nil; !started && !errors.Is(serr, context.Canceled) {
+		return false, errors.Join(serr, err)
 	}
-	return errors.Join(err, m.cut())
+	return started, errors.Join(err, m.cut())
+}
+
+// earlyOn is a moment in the first of so many writes or flushes of a start.
+func (m *machine) earlyOn(writes, flushes int) disk.When {
+	when := disk.When{N: 1 + m.r.IntN(writes), Within: 3 * time.Second}
+	if m.r.IntN(2) == 0 {
+		when.N, when.Flushes = 1+m.r.IntN(flushes), true
+	}
+	return when
 }
 
 func (m *machine) cutTheFirstStart() error {
 	m.tally.add(func() { m.tally.atStart++ })
-	return m.cutStart("first start", 120)
+	_, err := m.cutStart("first start", m.earlyOn(40, 14))
+	return err
 }
 
 func (m *machine) cutTheRecovery() error {
 	m.tally.add(func() { m.tally.inRecovery++ })
-	return m.cutStart("recovery", 40)
+	_, err := m.cutStart("recovery", m.earlyOn(60, 14))
+	return err
 }
 
 // when draws the moment of a cut: at any time, or, since a disk is idle most of the time,

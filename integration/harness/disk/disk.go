@@ -97,6 +97,17 @@ func (d *Disk) Format(ctx context.Context, size int64) error {
 // Load puts the bytes of a file on it; the machine is off.
 func (d *Disk) Load(path string) error { return d.call("Load", path, &d.boot) }
 
+// Keep has the disk remembered as it is; the machine is off.
+func (d *Disk) Keep() (kept int, err error) { return kept, d.call("Copy", d.boot, &kept) }
+
+// Back makes the disk again what it was when it was kept; the machine is off.
+func (d *Disk) Back(kept int) error {
+	if err := d.call("Forget", d.boot, nil); err != nil {
+		return err
+	}
+	return d.call("Copy", kept, &d.boot)
+}
+
 func (d *Disk) call(what string, args, answer any) error {
 	if err := d.calls.Call("Disk."+what, args, answer); err != nil {
 		return fmt.Errorf("disk: %s: %w", what, err)

@@ -221,6 +221,16 @@ func (m *image) stopBefore(n int, onlyFlushes bool) chan struct{} {
 	return m.stops
 }
 
+// copy is the disk as it was when it was last switched off.
+func (m *image) copy() *image {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	other := newImage(m.size())
+	copy(other.safe, m.safe)
+	copy(other.now, m.safe)
+	return other
+}
+
 // CutInfo is what a cut found in the cache, and what of it has reached the medium.
 type CutInfo struct {
 	How            string

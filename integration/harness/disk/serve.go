@@ -105,6 +105,11 @@ func (c *Calls) Freeze(boot int, _ *struct{}) error { return c.with(boot, (*imag
 // Thaw lets a disk that was cut serve on, for nobody.
 func (c *Calls) Thaw(boot int, _ *struct{}) error { return c.with(boot, (*image).thaw) }
 
+// Copy makes another disk of the same bytes.
+func (c *Calls) Copy(boot int, other *int) error {
+	return c.with(boot, func(m *image) { *other = c.s.add(m.copy()) })
+}
+
 // Forget gives a disk up that nothing has open.
 func (c *Calls) Forget(boot int, _ *struct{}) error {
 	c.s.remove(boot)
