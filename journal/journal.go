@@ -164,7 +164,7 @@ func openOnce(dir string, o Options) (*Journal, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
-	if j.db, err = openSound(filepath.Join(dir, "db"), o.Log); err != nil {
+	if j.db, err = openSound(filepath.Join(dir, "db"), o.Log, found && s.BootID != o.BootID); err != nil {
 		return nil, withHorizon(err, s)
 	}
 	if err := guard(func() error { return j.recover(s, found) }); err != nil {

@@ -1,8 +1,10 @@
 package journal
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -75,10 +77,15 @@ func guard(f func() error) (err error) {
 }
 
 // openSound opens the database, after a look at all that Badger would end the
-// process for, or leave out without a word.
-func openSound(dir string, log *slog.Logger) (db *badger.DB, err error) {
+// process for, or leave out without a word. cut: the machine has been off.
+func openSound(dir string, log *slog.Logger, cut bool) (db *badger.DB, err error) {
 	if err := dropUnbegunLogs(dir); err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
+	}
+	if cut {
+		if err := dropTornEntry(filepath.Join(dir, badger.ManifestFilename)); err != nil {
+			return nil, fmt.Errorf("journal: %w", err)
+		}
 	}
 	o := badgerOptions(dir, log)
 	err = guard(func() error {
@@ -93,6 +100,46 @@ func openSound(dir string, log *slog.Logger) (db *badger.DB, err error) {
 		return nil, fmt.Errorf("journal: open %s: %w", dir, err)
 	}
 	return db, nil
+}
+
+// tornMost is what a power cut can have torn of a manifest: its last entry.
+const tornMost = 4096
+
+// dropTornEntry removes the end of a manifest that is no whole entry. Badger
+// syncs an entry before it acts on it, so what a cut has torn has no
+// consequences; but it refuses a manifest in which the end of an entry is
+// there and its beginning is not, as may be where it lies in two sectors. Had
+// the damage another cause, the sum tells.
+func dropTornEntry(path string) error {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	whole := wholeEntries(b)
+	if whole == len(b) || len(b)-whole > tornMost {
+		return nil
+	}
+	if err := os.Truncate(path, int64(whole)); err != nil {
+		return err
+	}
+	return syncFile(path, unix.Fsync)
+}
+
+// wholeEntries is where the whole entries of a manifest end: 8 bytes of magic,
+// then for each entry its length, its CRC-32C and itself, big-endian.
+func wholeEntries(b []byte) int {
+	at := min(8, len(b))
+	for at+8 <= len(b) {
+		n, sum := binary.BigEndian.Uint32(b[at:]), binary.BigEndian.Uint32(b[at+4:])
+		if int64(n) > int64(len(b)-at-8) || crc32.Checksum(b[at+8:at+8+int(n)], castagnoli) != sum {
+			break
+		}
+		at += 8 + int(n)
+	}
+	return at
 }
 
 // checkTables reads every table that the manifest names. Badger opens them in

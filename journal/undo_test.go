@@ -128,3 +128,34 @@ func TestPowerCutWhileTheFirstHorizonIsWritten(t *testing.T) {
 		})
 	}
 }
+
+// Badger appends to its manifest before it gives up a log or a table, and syncs it. A
+// cut in between may leave the end of the last entry and not its beginning, since it
+// may lie in two sectors: that entry never was, and nothing else is amiss.
+func TestPowerCutTearsTheEndOfTheManifest(t *testing.T) {
+	for what, tail := range map[string][]byte{
+		"zeros":                       make([]byte, 40),
+		"zeros and the rest of it":    append(make([]byte, 21), "\x20\x01\x30\x04 of an entry"...),
+		"a header and nothing behind": {0, 0, 0, 30, 1, 2, 3, 4},
+		"a header and other bytes":    append([]byte{0, 0, 0, 12, 1, 2, 3, 4}, make([]byte, 12)...),
+	} {
+		t.Run(what, func(t *testing.T) {
+			h := makeHistory(t, 600)
+			f, err := os.OpenFile(filepath.Join(h.dir, "db", "MANIFEST"), os.O_WRONLY|os.O_APPEND, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := f.Write(tail); err != nil {
+				t.Fatal(err)
+			}
+			if err := f.Close(); err != nil {
+				t.Fatal(err)
+			}
+			j := open(t, h.dir, "boot2")
+			if r := j.Recovered(); r.Damaged != "" || r.Horizon != h.horizon {
+				t.Fatalf("%+v, the horizon was %d", r, h.horizon)
+			}
+			checkNow(t, j)
+		})
+	}
+}
