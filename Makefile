@@ -13,9 +13,11 @@ TEST := $(GO) test -count=1
 
 FUZZ_TIME ?= 30s
 CHAOS_TIME ?= 5m
+POWER_CUTS ?= 300
+POWER_SEED ?= 1
 DAMAGES    ?= 1000
 
-.PHONY: help build demo test tools lint unit race integration crash damage chaos conformance bench fuzz cover clean
+.PHONY: help build demo test tools lint unit race integration crash damage power chaos conformance bench fuzz cover clean
 
 help: ## print this list
 	@awk -F ' ## ' '/^[a-z]+:.* ## /{ sub(/:.*/, "", $$1); printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +54,9 @@ crash: ## kill the daemon at every point between two durable steps, in each of t
 
 damage: ## mount DAMAGES (1000) cache directories whose journal was damaged at random
 	$(TEST) -timeout=3h ./integration -run=TestDamagedJournals -v -damage.count=$(DAMAGES)
+
+power: ## cut the power of a machine on which programs write, POWER_CUTS (300) times, drawn from POWER_SEED (1)
+	$(TEST) -timeout=3h ./integration -run='^TestPowerCuts' -v -power.cuts=$(POWER_CUTS) -power.seed=$(POWER_SEED) -power.every
 
 chaos: ## programs that write while daemon and server are killed and requests fail, for CHAOS_TIME (5m)
 	$(TEST) -timeout=2h ./integration -run=TestChaos -v -chaos.time=$(CHAOS_TIME)

@@ -138,7 +138,7 @@ func (d *Disk) On() error {
 func attach(f *os.File) (*os.File, error) {
 	ctl, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w (load the kernel module loop, and run this as root)", err)
 	}
 	defer ctl.Close()
 	for {
