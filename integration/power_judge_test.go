@@ -437,7 +437,14 @@ func (m *machine) countLost() error {
 	if left != s.Queue.Interrupted {
 		return fmt.Errorf("%d files are interrupted, and status tells of %d", left, s.Queue.Interrupted)
 	}
-	m.tally.add(func() { m.tally.lost += len(names) - m.lost })
+	tables, err := filepath.Glob(filepath.Join(m.m.Cache, "journal", "db", "*.sst"))
+	if err != nil {
+		return err
+	}
+	m.tally.add(func() {
+		m.tally.lost += len(names) - m.lost
+		m.tally.tables = max(m.tally.tables, len(tables))
+	})
 	m.lost = len(names)
 	return nil
 }
@@ -448,13 +455,15 @@ func (m *machine) drain() error {
 	if err != nil {
 		return err
 	}
-	left := false
+	left := map[string]bool{} // whose uploads go on when somebody has closed them
 	for _, l := range m.alive {
-		for _, it := range l.now {
-			left = left || it.left
+		for name, it := range l.now {
+			if it.left {
+				left[m.prefix()+name] = true
+			}
 		}
 	}
-	if r.Code != 0 && (r.Code != 4 || !left) {
+	if r.Code != 0 && (r.Code != 4 || len(left) == 0) {
 		s, _ := m.m.Status()
 		return fmt.Errorf("wait: %v\n%+v", r, s.Queue)
 	}
@@ -467,16 +476,16 @@ func (m *machine) drain() error {
 			return false, err
 		}
 		uploads, err = m.server.Uploads()
-		uploads = slices.DeleteFunc(uploads, func(u harness.Upload) bool { return !strings.HasPrefix(u.Key, m.prefix()) })
+		uploads = slices.DeleteFunc(uploads, func(u harness.Upload) bool { return !strings.HasPrefix(u.Key, m.prefix()) || left[u.Key] })
 		return len(uploads) == 0 && !slices.ContainsFunc(slices.Collect(maps.Keys(bucket)), func(key string) bool { return strings.HasPrefix(key, ".ossmount/") }), err
 	}); err != nil {
 		s, _ := m.m.Status()
-		return fmt.Errorf("%w: %+v; debts %d, doubts %d", err, uploads, s.Queue.Debts, s.Queue.Doubts)
+		return fmt.Errorf("%w: %+v; debts %d, doubts %d, left %v", err, uploads, s.Queue.Debts, s.Queue.Doubts, left)
 	}
 	if err := m.compareBucket(bucket); err != nil {
 		return fmt.Errorf("after a drain: %w", err)
 	}
-	if left {
+	if len(left) > 0 {
 		return nil
 	}
 	var wrong []error

@@ -225,7 +225,7 @@ func (p *plan) crowd(n, size int) {
 			p.do(step{Op: "close"})
 		}
 	}
-	for len(p.steps) < n {
+	for n += len(p.steps); len(p.steps) < n; {
 		p.do(step{Op: "rename", A: a, B: b})
 		a, b = b, a
 		name := fmt.Sprintf("%s/%04d", a, p.r.IntN(size))

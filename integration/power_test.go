@@ -82,8 +82,9 @@ type tally struct {
 	missing                   int // and were not as promised
 	objects, torn, ahead      int // compared on OSS; of no version; newer than the mount, or older than before
 	undone, interrupted, lost int
-	whole, partly             int // undoes that a cut had not interrupted; cuts that took some of the cache and kept some
+	whole                     int // undoes that a cut had not interrupted
 	sectors, kept             int
+	tables                    int // most that the journal's database had
 	ways                      map[string]int
 }
 
@@ -92,9 +93,9 @@ func (t *tally) String() string {
   %d calls returned, %d of them with the promise to outlive a cut
   %d files compared after a cut, %d of them as a promise had them; missing or wrong: %d
   %d objects compared on OSS; torn: %d, ahead of the mount or older than before: %d
-  recovered: %d keys undone in %d recoveries, %d files interrupted, %d contents in lost+found`,
+  recovered: %d keys undone in %d recoveries, %d files interrupted, %d contents in lost+found; up to %d tables in a journal`,
 		t.cuts, t.atStart, t.inRecovery, t.sectors, t.kept, t.ways, t.steps, t.durable, t.files, t.promised, t.missing,
-		t.objects, t.torn, t.ahead, t.undone, t.whole, t.interrupted, t.lost)
+		t.objects, t.torn, t.ahead, t.undone, t.whole, t.interrupted, t.lost, t.tables)
 }
 
 func (t *tally) add(f func()) {
@@ -223,7 +224,11 @@ func (m *machine) oneDisk(n int) (err error) {
 	if err != nil {
 		return err
 	}
-	m.alive[0].crowd = []int{60, 60, 60, 400}[m.r.IntN(4)]
+	// Enough names fill a log of the journal, and the state of a rename several commits.
+	m.alive[0].crowd = []int{60, 60, 60, 60, 60, 400, 400, 1200}[m.r.IntN(8)]
+	if *powerCuts < 50 {
+		m.alive[0].crowd = 60
+	}
 	if n > 1 && (m.life == 1 || m.r.IntN(2) == 0) {
 		if err := m.cutTheFirstStart(); err != nil {
 			return err

@@ -28,7 +28,7 @@ func Serve(dir string) error {
 	none := time.Duration(0)
 	mount, err := gofs.Mount(dir, &folder{s: s}, &gofs.Options{
 		EntryTimeout: &none, AttrTimeout: &none, NegativeTimeout: &none,
-		MountOptions: fuse.MountOptions{FsName: "disk", Name: "disk", MaxWrite: 1 << 20, DirectMount: true, DisableXAttrs: true},
+		MountOptions: fuse.MountOptions{FsName: "disk", Name: "disk", MaxWrite: 1 << 20, DirectMount: true, DisableXAttrs: true, DisableSplice: true},
 	})
 	if err != nil {
 		return fmt.Errorf("serve a disk at %s: %w", dir, err)
