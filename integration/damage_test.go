@@ -94,6 +94,7 @@ func (e *env) abortUploads() {
 // and the objects that OSS had then.
 type wreck struct {
 	cache, objects string
+	synced         bool              // the horizon has passed all of it
 	were           map[string]string // objects that OSS holds already
 	closed         map[string]string // bytes that were closed under a name, and are to arrive
 	may            map[string]string // what a name may have instead: the journal alone knew better
@@ -155,8 +156,8 @@ func makeWreck(e *env, n int, churn int) *wreck {
 	for i := range churn {
 		e.ok(unix.Setxattr(m.in("new0"), "user.churn", []byte(strings.Repeat(fmt.Sprint(i%10), 5000)), 0))
 	}
-	if n%2 == 1 {
-		e.sh(`sync -f "$1"`, m.Cache)
+	if w.synced = n%2 == 1; w.synced {
+		e.poll("all of it is on the disk", patience, func() bool { s := m.status(); return s.Queue.Horizon >= s.Queue.Last })
 	}
 	unforked(func() { // a child would close it
 		open, err := os.Create(m.in("never closed"))
@@ -187,7 +188,11 @@ type lane struct {
 
 func newLane(e *env, name string) *lane {
 	e.Helper()
-	e.ok(os.MkdirAll(e.path(name+"-mnt"), 0o755))
+	shared := e.path(name + "-shared") // so that a mount of another boot is seen here
+	e.ok(os.MkdirAll(shared, 0o755))
+	e.ok(harness.Share(shared))
+	e.Cleanup(func() { e.check(harness.Detach(shared)) })
+	e.ok(os.Mkdir(filepath.Join(shared, "mnt"), 0o755))
 	return &lane{e: e, name: name, server: &harness.Server{Bin: binary, Dir: e.path(name + "-objects")}}
 }
 
@@ -229,7 +234,7 @@ func TestDamagedJournals(t *testing.T) {
 // mount is a mount that is still to be started, with a copy of w.
 func (l *lane) mount(ctx context.Context, w *wreck) (*harness.Mount, error) {
 	e := l.e
-	m := &harness.Mount{Bin: binary, Source: "oss://" + harness.Bucket, Point: e.path(l.name + "-mnt"), Cache: e.path(l.name + "-cache"),
+	m := &harness.Mount{Bin: binary, Source: "oss://" + harness.Bucket, Point: e.path(l.name + "-shared/mnt"), Cache: e.path(l.name + "-cache"),
 		Flags: []string{"--region=" + harness.Region, "--write-back-delay=10ms", "--doubt=300ms", "--part-size=256KiB", "--multipart-threshold=512KiB"}}
 	for from, to := range map[string]string{w.cache: m.Cache, w.objects: l.server.Dir} {
 		if r, err := harness.Run(ctx, nil, "/bin/sh", "-euc", `rm -rf "$2"; cp -a "$1" "$2"`, "sh", from, to); err != nil || r.Code != 0 {
@@ -256,6 +261,9 @@ func (l *lane) play(w *wreck, seed uint64) (outcome string, err error) {
 	how, err := harness.Spoil(filepath.Join(m.Cache, "journal"), rand.New(rand.NewPCG(seed, 8)))
 	if err != nil {
 		return "", err
+	}
+	if w.synced && seed%4 < 2 {
+		m.Boot, how = "another", how+", and a power cut"
 	}
 	defer func() {
 		if err != nil {

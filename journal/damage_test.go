@@ -268,3 +268,27 @@ func TestNewerFormatsAreRefused(t *testing.T) {
 		t.Fatalf("moved aside to %v", aside)
 	}
 }
+
+// Files in which nothing of ours stands are no loss.
+func TestFilesWithoutRowsAreNoLoss(t *testing.T) {
+	for _, name := range []string{"KEYREGISTRY", "DISCARD", "000001.vlog"} {
+		t.Run(name, func(t *testing.T) {
+			h := makeHistory(t, 50)
+			path := filepath.Join(h.dir, "db", name)
+			b, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range min(len(b), 64) {
+				b[i] ^= 0x55
+			}
+			if err := os.WriteFile(path, b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			j := open(t, h.dir, "boot1")
+			if r := j.Recovered(); r.Damaged != "" || r.Last != h.last {
+				t.Fatalf("%+v, want the state %d", r, h.last)
+			}
+		})
+	}
+}

@@ -27,8 +27,9 @@ var ErrDamaged = errors.New("the journal is damaged")
 
 // damageError says what is wrong with a journal, and what its horizon was.
 type damageError struct {
-	why     string
-	horizon uint64 // 0: not known
+	why      string
+	horizon  uint64 // 0: not known
+	panicked bool
 }
 
 func (e *damageError) Error() string { return ErrDamaged.Error() + ": " + e.why }
@@ -70,7 +71,7 @@ func guard(f func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil {
-			err = damage("%v", p)
+			err = &damageError{why: fmt.Sprint(p), panicked: true}
 		}
 	}()
 	return f()
@@ -88,18 +89,44 @@ func openSound(dir string, log *slog.Logger, cut bool) (db *badger.DB, err error
 		}
 	}
 	o := badgerOptions(dir, log)
-	err = guard(func() error {
+	try := func() error {
 		if err := checkTables(dir, o); err != nil {
 			return damaged(err)
 		}
 		var err error
 		db, err = badger.OpenManaged(o)
 		return damaged(err)
-	})
+	}
+	err = guard(try)
+	if e := (*damageError)(nil); errors.As(err, &e) && !e.panicked { // else Badger's lock is still held
+		log.Warn("journal: its database does not open; once more without the files in which nothing of ours stands", "dir", dir, "err", err)
+		if derr := dropHelpers(dir); derr != nil {
+			return nil, fmt.Errorf("journal: %w", derr)
+		}
+		err = guard(try)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("journal: open %s: %w", dir, err)
 	}
 	return db, nil
+}
+
+// dropHelpers removes the files of Badger that hold nothing of ours, and that it
+// makes again: nothing is encrypted, and every value stands beside its key, so
+// that the value log is empty.
+func dropHelpers(dir string) error {
+	for _, pattern := range []string{badger.KeyRegistryFileName, "DISCARD", "*.vlog"} {
+		files, err := filepath.Glob(filepath.Join(dir, pattern))
+		if err != nil {
+			return err
+		}
+		for _, path := range files {
+			if err := os.Remove(path); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // tornMost is what a power cut can have torn of a manifest: its last entry.

@@ -131,6 +131,8 @@ type Queue struct {
 	Doubts      int    `json:"doubts"`
 	Away        string `json:"oss_away"`
 	Damaged     string `json:"damaged"`
+	Horizon     uint64 `json:"horizon"`
+	Last        uint64 `json:"last"`
 	Rebuilt     *struct {
 		Why   string `json:"why"`
 		Aside string `json:"aside"`
