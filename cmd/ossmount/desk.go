@@ -299,6 +299,7 @@ type recovery struct {
 	end    func()
 	socket string
 	root   string // the mount point; "" without one
+	dir    string // the cache directory, without one
 }
 
 func (r *recovery) do(ctx context.Context, in recoverRequest) (a recoverAnswer, err error) {
@@ -334,6 +335,14 @@ func (r *recovery) show(path string) string {
 	return quoted(path)
 }
 
+// flag says to the commands which mount or cache directory is meant.
+func (r *recovery) flag() string {
+	if r.root != "" {
+		return "--mountpoint=" + quoted(r.root)
+	}
+	return "--cache-dir=" + quoted(r.dir)
+}
+
 // quoted is s as a shell takes it.
 func quoted(s string) string {
 	plain := func(c rune) bool {
@@ -356,7 +365,7 @@ func openRecovery(ctx context.Context, f *recoverFlags, paths []string) (*recove
 		if errors.Is(err, cache.ErrBusy) {
 			return nil, busy(ctx, f.cacheDir, err)
 		}
-		return &recovery{desk: d, end: end}, err
+		return &recovery{desk: d, end: end, dir: f.cacheDir}, err
 	}
 	at := f.mountpoint
 	for _, p := range paths {

@@ -109,11 +109,15 @@ func (f *recoverFlags) with(ctx context.Context, paths []string, do func(r *reco
 func printKept(w io.Writer, r *recovery, a recoverAnswer) {
 	for _, h := range a.Held {
 		fmt.Fprintf(w, "%-11s  %s  %s%s  %s\n", h.State, r.show(h.Path), size(h.Size), ofDelete(h.Kind), h.Reason)
-		fmt.Fprintf(w, "%13s%s\n", "", h.Remedy)
+		target := r.show(h.Path)
+		if r.root == "" {
+			target += " " + r.flag()
+		}
+		fmt.Fprintf(w, "%13s%s\n", "", strings.ReplaceAll(h.Remedy, "PATH", target))
 	}
 	for _, l := range a.Found {
 		fmt.Fprintf(w, "%-11s  %s  %s  was %q, written to until %s, in %s\n", "found", l.Name, size(l.Size), l.Path, when(l.Mtime), l.File)
-		fmt.Fprintf(w, "%13s%s\n", "", l.remedy())
+		fmt.Fprintf(w, "%13s%s\n", "", l.remedy(r.flag()))
 	}
 	if a.More > 0 {
 		fmt.Fprintf(w, "and %d more\n", a.More)
@@ -132,12 +136,13 @@ func ofDelete(kind string) string {
 
 func when(ns int64) string { return time.Unix(0, ns).Format(time.DateTime) }
 
-func (l *foundItem) remedy() string {
-	publish := fmt.Sprintf("give it a name with `ossmount recover publish %s [PATH]`; ", l.Name)
+func (l *foundItem) remedy(flag string) string {
+	target := flag + " " + l.Name
+	publish := fmt.Sprintf("give it a name with `ossmount recover publish %s [PATH]`; ", target)
 	if l.Why != "" {
 		publish = ""
 	}
-	return publish + fmt.Sprintf("take it out with `ossmount recover export %s FILE`; give it up with `ossmount recover discard %s`", l.Name, l.Name)
+	return publish + fmt.Sprintf("take it out with `ossmount recover export %s FILE`; give it up with `ossmount recover discard %s`", target, target)
 }
 
 // request is what is asked about one target.
@@ -286,7 +291,7 @@ EXAMPLES
 				if err != nil || len(what) == 0 {
 					return err
 				}
-				if err := confirm(c, yes, "these bytes are given up for good:", what); err != nil {
+				if err := confirm(c, yes, "these bytes are given up for good ("+r.flag()+"):", what); err != nil {
 					return err
 				}
 				for i := range looks {
