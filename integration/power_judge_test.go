@@ -449,6 +449,16 @@ func (m *machine) countLost() error {
 	return nil
 }
 
+// tellUploads tells what OSS was asked about uploads.
+func (m *machine) tellUploads(all []harness.Upload) {
+	log, _ := m.server.Log()
+	for _, r := range log {
+		if slices.ContainsFunc(all, func(u harness.Upload) bool { return r.UploadID == u.UploadID || r.Key == u.Key && r.UploadID == "" }) {
+			m.say("OSS at %s: %s part %d of %s %s: %d %s", r.Time.Format("05.000"), r.Op, r.Part, r.Key, r.UploadID, r.Status, r.Code)
+		}
+	}
+}
+
 // drain waits until all is on OSS and compares it with what the mount shows.
 func (m *machine) drain() error {
 	r, err := m.m.Wait(m.m.Point, 2*time.Minute)
@@ -480,6 +490,7 @@ func (m *machine) drain() error {
 		return len(uploads) == 0 && !slices.ContainsFunc(slices.Collect(maps.Keys(bucket)), func(key string) bool { return strings.HasPrefix(key, ".ossmount/") }), err
 	}); err != nil {
 		s, _ := m.m.Status()
+		m.tellUploads(uploads)
 		return fmt.Errorf("%w: %+v; debts %d, doubts %d, left %v", err, uploads, s.Queue.Debts, s.Queue.Doubts, left)
 	}
 	if err := m.compareBucket(bucket); err != nil {

@@ -118,11 +118,17 @@ func (p *plan) do(s step) (done bool) {
 	it := old[s.A]
 	switch s.Op {
 	case "create":
-		mode := uint32(0o644)
-		if it != nil {
-			mode = it.mode
+		p.name = s.A
+		if it == nil {
+			p.pending = new(inode).fresh(text(s.Seed, s.Size), 0o644)
+			break
 		}
-		p.name, p.pending = s.A, new(inode).fresh(text(s.Seed, s.Size), mode)
+		// Who has closed the file a moment ago may have it open yet, for the kernel;
+		// then its bytes are emptied in place (H14).
+		it.inode.fresh(nil, 0)
+		p.pending = it.inode.fresh(text(s.Seed, s.Size), it.mode)
+		mid = old.with(s.A, it.but(func(it *item) { it.open = true }))
+		after = mid
 	case "patch", "append", "more":
 		off := s.Off
 		if s.Op == "more" {
@@ -472,10 +478,10 @@ func (it *item) differs(s *seen) string {
 	return ""
 }
 
-// mixed tells what is in got and in none of the versions. Behind the end of the first
-// there may be zeros: the size was on the disk, and the bytes were not.
+// mixed tells what is in got and in none of the versions. Behind the end of the
+// shortest there may be zeros: the size was on the disk, and the bytes were not.
 func mixed(got []byte, versions []*blob) string {
-	least, most := len(got), 0
+	least, most := len(versions[0].b), 0
 	for _, v := range versions {
 		least, most = min(least, len(v.b)), max(most, len(v.b))
 	}
@@ -483,7 +489,7 @@ func mixed(got []byte, versions []*blob) string {
 		return fmt.Sprintf("interrupted with %d bytes, and the versions have %d to %d", len(got), least, most)
 	}
 	for i, x := range got {
-		if (i < len(versions[0].b) || x != 0) && !slices.ContainsFunc(versions, func(v *blob) bool { return i < len(v.b) && v.b[i] == x }) {
+		if (i < least || x != 0) && !slices.ContainsFunc(versions, func(v *blob) bool { return i < len(v.b) && v.b[i] == x }) {
 			return fmt.Sprintf("byte %d is of none of %d versions", i, len(versions))
 		}
 	}

@@ -102,7 +102,7 @@ func (m *machine) eachRequest(what string, kept int, judge func()) (n int) {
 	m.Helper()
 	for at := 1; ; at++ {
 		if !*powerEvery {
-			at += m.r.IntN(6)
+			at += m.r.IntN(10)
 		}
 		m.ok(m.d.Back(kept))
 		started, err := m.cutStart(what, disk.When{N: at, Within: 2 * time.Second})

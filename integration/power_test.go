@@ -155,7 +155,7 @@ const (
 func (m *machine) prefix() string { return fmt.Sprintf("machine-%d-disk-%d/", m.lane, m.life) }
 
 func (m *machine) say(format string, args ...any) {
-	s := fmt.Sprintf(format, args...)
+	s := time.Now().Format("05.000 ") + fmt.Sprintf(format, args...)
 	m.told = append(m.told, s)
 	if *powerTell {
 		m.Logf("machine %d: %s", m.lane, s)
@@ -169,7 +169,7 @@ func (m *machine) live(cuts int) error {
 		m.life++
 		if err := m.oneDisk(n); err != nil {
 			return fmt.Errorf("%w\nwhat had happened:\n%s\nthe daemon said last:\n%s", err,
-				strings.Join(m.told[max(0, len(m.told)-40):], "\n"), m.lastWords())
+				strings.Join(m.told[max(0, len(m.told)-100):], "\n"), m.lastWords())
 		}
 	}
 	return nil

@@ -10,7 +10,8 @@
 // package sees every write and every flush, and in which order. What was written
 // before a flush was answered is durable. What came after the last one is in the
 // cache of the disk, and a cut takes any of it: each sector of 512 bytes holds what
-// was durable, or any of the versions that were written to it since (image.go).
+// was durable, or any of the versions that were written to it since (image.go). Only the
+// block of ext4's superblock is never torn: ext4 relies on that.
 //
 // # A cut
 //

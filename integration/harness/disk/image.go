@@ -263,8 +263,16 @@ var ways = []struct {
 
 // torn is the beginning of a write.
 func torn(r *rand.Rand, w write) write {
-	return write{w.off, w.data[:r.IntN(len(w.data)/sectorSize+1)*sectorSize]}
+	n := r.IntN(len(w.data)/sectorSize+1) * sectorSize
+	if w.off+int64(n) < superblock {
+		n = 0
+	}
+	return write{w.off, w.data[:n]}
 }
+
+// superblock is the end of what is never torn: ext4 writes its superblock in place, in
+// two sectors with one checksum, and relies on it that both are written or none.
+const superblock = pageSize
 
 // some draws from the writes, taken apart in pieces of a size.
 func some(r *rand.Rand, all []write, size int) (kept []write) {
@@ -272,6 +280,9 @@ func some(r *rand.Rand, all []write, size int) (kept []write) {
 	for _, w := range all {
 		for p, off := w.data, w.off; len(p) > 0; {
 			n := min(len(p), size)
+			if off < superblock {
+				n = min(len(p), int(superblock-off))
+			}
 			if r.Float64() < likely {
 				kept = append(kept, write{off, p[:n]})
 			}
