@@ -69,7 +69,7 @@ func (j *Journal) inBatch(tx *Tx, f func(tx *Tx) error) error {
 	if err := tx.sign(); err != nil {
 		return err
 	}
-	return tx.txn.CommitAt(tx.seq, nil)
+	return tx.j.commitAt(tx.txn, tx.seq, tx.size)
 }
 
 func batchMark(seq uint64, what byte) []byte { return spaced(spaceBatch, be64(seq), string(what)) }
@@ -94,10 +94,10 @@ func (tx *Tx) dropMarks() error {
 
 // flush commits what the batch has so far and goes on from there.
 func (tx *Tx) flush() error {
-	if err := tx.txn.CommitAt(tx.seq, nil); err != nil {
+	if err := tx.j.commitAt(tx.txn, tx.seq, tx.size); err != nil {
 		return err
 	}
-	tx.flushed, tx.entries = true, 0
+	tx.flushed, tx.entries, tx.size = true, 0, 0
 	tx.txn = tx.j.db.NewTransactionAt(tx.seq, true)
 	tx.at = tx.seq
 	return nil

@@ -87,6 +87,7 @@ func writeSlot(path string, s slot) error {
 		return err
 	}
 	defer f.Close()
+	_ = fallocate(int(f.Fd()), 0, 2*slotSize) // so that the other slot finds room too
 	if _, err := f.WriteAt(raw, int64(s.Gen%2)*slotSize); err != nil {
 		return err
 	}
@@ -104,7 +105,12 @@ func (j *Journal) keep(ctx context.Context) {
 		case <-t.C:
 		case <-j.wake:
 		}
-		if err := j.step(); err != nil && ctx.Err() == nil {
+		err := j.step()
+		if err != nil && passes(err) {
+			j.standsStill(err)
+			continue
+		}
+		if err != nil && ctx.Err() == nil {
 			j.o.Log.Error("journal: the disk failed; no change is accepted any more", "err", err)
 			j.fail(fmt.Errorf("journal: the disk failed: %w", err))
 			return
@@ -147,9 +153,25 @@ func (j *Journal) step() error {
 	defer j.hmu.Unlock()
 	j.slot = s
 	j.stepping = 0
+	j.still = nil
 	close(j.moved)
 	j.moved = make(chan struct{})
 	return nil
+}
+
+// passes reports that a step failed for a reason that may go: it is tried again.
+func passes(err error) bool { return isFull(err) || errors.Is(err, unix.EROFS) }
+
+// standsStill tells those who wait for the horizon that it does not move now.
+func (j *Journal) standsStill(err error) {
+	j.hmu.Lock()
+	defer j.hmu.Unlock()
+	if j.still == nil {
+		j.o.Log.Error("journal: the disk takes no writes; what is asked to be durable fails until it does", "err", err)
+	}
+	j.still = err
+	close(j.moved)
+	j.moved = make(chan struct{})
 }
 
 // target returns the state that a step shall make durable and the contents
@@ -234,16 +256,19 @@ func (j *Journal) BootID() string { return j.o.BootID[:min(8, len(j.o.BootID))] 
 // WaitHorizon returns when the state seq is on the disk, with the bytes of all
 // contents that it names.
 func (j *Journal) WaitHorizon(ctx context.Context, seq uint64) error {
-	for {
+	for tried := false; ; tried = true {
 		_, broken := j.newest()
 		j.hmu.Lock()
-		at, moved := j.slot.Horizon, j.moved
+		at, moved, still := j.slot.Horizon, j.moved, j.still
 		j.hmu.Unlock()
 		if at >= seq {
 			return nil
 		}
 		if broken != nil {
 			return broken
+		}
+		if tried && still != nil {
+			return fmt.Errorf("journal: %w", still)
 		}
 		select {
 		case j.wake <- struct{}{}:

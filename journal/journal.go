@@ -57,6 +57,9 @@ type Options struct {
 	// BatchPart is how many entries of a batch go into one commit of Badger.
 	// Default 0: as many as it takes. Tests have small ones.
 	BatchPart int
+	// Ballast is how many bytes are kept for the journal alone, to be given up
+	// when the disk is full. Default 0: none.
+	Ballast int64
 }
 
 func (o *Options) fill() error {
@@ -82,6 +85,8 @@ type Journal struct {
 	o   Options
 	db  *badger.DB
 
+	room *room
+
 	mu       sync.Mutex // held from the assignment of a timestamp to its commit
 	unsynced map[uint64]struct{}
 	whole    whole // what the newest state holds
@@ -95,7 +100,8 @@ type Journal struct {
 	hmu      sync.Mutex // horizon state; taken after mu where both are needed
 	slot     slot
 	stepping uint64        // target of the step under way, 0 if none
-	moved    chan struct{} // closed and replaced when the horizon moves or the journal breaks
+	still    error         // why the last step failed, if it may succeed later
+	moved    chan struct{} // closed and replaced when the horizon moves, stands still, or the journal breaks
 
 	recovered Recovered
 	debtID    uint64
@@ -146,6 +152,7 @@ func Open(ctx context.Context, dir string, o Options) (*Journal, error) {
 	j.group, run = errgroup.WithContext(run)
 	if !o.ReadOnly {
 		j.group.Go(func() error { j.keep(run); return nil })
+		j.group.Go(func() error { j.tend(run); return nil })
 	}
 	return j, nil
 }
@@ -164,11 +171,17 @@ func openOnce(dir string, o Options) (*Journal, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
-	if j.db, err = openSound(filepath.Join(dir, "db"), o.Log, found && s.BootID != o.BootID); err != nil {
+	if j.room, err = openRoom(dir, o.Ballast, o.Log); err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	j.dir = j.room.dir
+	if j.db, err = openSound(j.room.db(), o.Log, found && s.BootID != o.BootID); err != nil {
+		j.room.letGo()
 		return nil, withHorizon(err, s)
 	}
+	j.room.tables = j.tables
 	if err := guard(func() error { return j.recover(s, found) }); err != nil {
-		_ = guard(j.db.Close)
+		_ = guard(j.closeDB)
 		return nil, withHorizon(err, s)
 	}
 	return j, nil
@@ -197,11 +210,11 @@ func dropUnbegunLogs(dir string) error {
 // value log stays empty.
 func badgerOptions(dir string, log *slog.Logger) badger.Options {
 	return badger.DefaultOptions(dir).
-		WithMemTableSize(8 << 20).
+		WithMemTableSize(memTableSize).
 		WithNumMemtables(2).
-		WithNumLevelZeroTables(4).
-		WithNumLevelZeroTablesStall(10).
-		WithNumCompactors(2).
+		WithNumLevelZeroTables(1).
+		WithNumLevelZeroTablesStall(1 << 20). // merging is ours (merge.go)
+		WithNumCompactors(0).
 		WithValueLogFileSize(1 << 20).
 		WithBlockCacheSize(0).
 		WithIndexCacheSize(8 << 20).
@@ -269,6 +282,9 @@ func (j *Journal) Update(f func(tx *Tx) error) (seq uint64, err error) {
 	if !tx.changed {
 		return last, nil
 	}
+	if err := j.room.before(); err != nil {
+		return 0, err
+	}
 	for _, w := range tx.before {
 		if err := w(); err != nil {
 			return 0, err
@@ -277,7 +293,7 @@ func (j *Journal) Update(f func(tx *Tx) error) (seq uint64, err error) {
 	if err := tx.sign(); err != nil {
 		return 0, err
 	}
-	if err := tx.txn.CommitAt(tx.seq, nil); err != nil {
+	if err := j.commitAt(tx.txn, tx.seq, tx.size); err != nil {
 		return 0, tooBig(err)
 	}
 	j.committed(tx)
@@ -366,7 +382,7 @@ func (j *Journal) close(step bool) error {
 	}
 	j.fail(ErrClosed)
 	j.views.Wait()
-	return errors.Join(err, j.db.Close())
+	return errors.Join(err, j.closeDB())
 }
 
 // fail ends the journal's work: every later Update and wait returns err.

@@ -49,9 +49,12 @@ func damaged(err error) error {
 
 // isPassing reports that err says something of the machine, not of the bytes.
 func isPassing(err error) bool {
+	if errors.Is(err, ErrNoRoom) || errors.Is(err, ErrReadOnly) || errors.Is(err, ErrGone) {
+		return true
+	}
 	for _, e := range []unix.Errno{unix.ENOSPC, unix.EDQUOT, unix.EROFS, unix.EACCES, unix.EPERM, unix.EMFILE, unix.ENFILE,
 		unix.ENOMEM, unix.EIO, unix.EAGAIN, unix.EINTR, unix.ENXIO, unix.ENODEV, unix.ESTALE, unix.EBUSY} {
-		if errors.Is(err, e) {
+		if errors.Is(err, e) || strings.Contains(err.Error(), e.Error()) { // of some Badger keeps the text only
 			return true
 		}
 	}
@@ -80,9 +83,6 @@ func guard(f func() error) (err error) {
 // openSound opens the database, after a look at all that Badger would end the
 // process for, or leave out without a word. cut: the machine has been off.
 func openSound(dir string, log *slog.Logger, cut bool) (db *badger.DB, err error) {
-	if err := dropUnbegunLogs(dir); err != nil {
-		return nil, fmt.Errorf("journal: %w", err)
-	}
 	if cut {
 		if err := dropTornEntry(filepath.Join(dir, badger.ManifestFilename)); err != nil {
 			return nil, fmt.Errorf("journal: %w", err)
@@ -104,6 +104,9 @@ func openSound(dir string, log *slog.Logger, cut bool) (db *badger.DB, err error
 			return nil, fmt.Errorf("journal: %w", derr)
 		}
 		err = guard(try)
+	}
+	if err != nil && strings.Contains(err.Error(), unix.ENOSPC.Error()) {
+		err = fmt.Errorf("%w: %w", ErrNoRoom, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("journal: open %s: %w", dir, err)

@@ -95,7 +95,7 @@ func (tx *Tx) sign() error {
 	if err != nil {
 		return err
 	}
-	return tx.write(func() error { return tx.txn.Set(sumKey(), b) })
+	return tx.write(len(b), func() error { return tx.txn.Set(sumKey(), b) })
 }
 
 // TakenUp says that whoever opened a new journal has put into it what is known

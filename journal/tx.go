@@ -36,6 +36,7 @@ type Tx struct {
 	at      uint64 // the state it reads
 	seq     uint64 // the state it makes, 0 in a View
 	changed bool
+	size    int64 // what its commit adds to a log of Badger at most
 
 	batch   bool // may take several commits of Badger (batch.go)
 	entries int  // in the commit that is being made
@@ -93,23 +94,25 @@ func (tx *Tx) set(key []byte, v any) error {
 	if err := tx.replace(key, b); err != nil {
 		return err
 	}
-	return tx.write(func() error { return tx.txn.Set(key, b) })
+	return tx.write(len(key)+len(b), func() error { return tx.txn.Set(key, b) })
 }
 
 func (tx *Tx) drop(key []byte) error {
 	if err := tx.replace(key, nil); err != nil {
 		return err
 	}
-	return tx.write(func() error { return tx.txn.Delete(key) })
+	return tx.write(len(key), func() error { return tx.txn.Delete(key) })
 }
 
-func (tx *Tx) write(one func() error) error {
+func (tx *Tx) write(size int, one func() error) error {
 	tx.changed = true
 	tx.entries++
+	tx.size += int64(size + entryExtra)
 	if tx.batch && tx.j.o.BatchPart > 0 && tx.entries > tx.j.o.BatchPart {
 		if err := tx.flush(); err != nil {
 			return err
 		}
+		tx.size += int64(size + entryExtra)
 	}
 	err := tooBig(one())
 	if err != ErrTooBig || !tx.batch {
@@ -118,6 +121,7 @@ func (tx *Tx) write(one func() error) error {
 	if err := tx.flush(); err != nil {
 		return err
 	}
+	tx.size += int64(size + entryExtra)
 	return tooBig(one())
 }
 
@@ -235,9 +239,9 @@ func (tx *Tx) setRow(key []byte, old, r *Row) (err error) {
 	}
 	tx.whole.replace(was, old != nil, key, b)
 	if r == nil {
-		return tx.write(func() error { return tx.txn.Delete(key) })
+		return tx.write(len(key), func() error { return tx.txn.Delete(key) })
 	}
-	return tx.write(func() error { return tx.txn.Set(key, b) })
+	return tx.write(len(key)+len(b), func() error { return tx.txn.Set(key, b) })
 }
 
 func (tx *Tx) unindex(r *Row) error {

@@ -136,7 +136,7 @@ func (j *Journal) begins() error {
 	if err := tx.sign(); err != nil {
 		return err
 	}
-	if err := tx.txn.CommitAt(tx.seq, nil); err != nil {
+	if err := j.commitAt(tx.txn, tx.seq, tx.size); err != nil {
 		return err
 	}
 	j.last = tx.seq
@@ -201,7 +201,7 @@ func (j *Journal) setAllBack(horizon, last uint64) (n int, top uint64, err error
 	if err := now.sign(); err != nil {
 		return 0, last, err
 	}
-	return total, at, now.txn.CommitAt(at, nil)
+	return total, at, j.commitAt(now.txn, at, now.size)
 }
 
 // setBack writes as many of keys as go into one commit as they were then, and
@@ -219,7 +219,7 @@ func (j *Journal) setBack(then *badger.Txn, keys [][]byte, at uint64) (n int, er
 		}
 		n++
 	}
-	return n, now.CommitAt(at, nil)
+	return n, j.commitAt(now, at, mostOfCommit)
 }
 
 func setOneBack(then, now *badger.Txn, k []byte) error {

@@ -1,0 +1,356 @@
+package journal
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// small mounts a file system in memory, which the test has for itself.
+func small(t *testing.T, options string) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, options); err != nil {
+		t.Fatalf("mount a tmpfs (these tests need root): %v", err)
+	}
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	return dir
+}
+
+const childDir = "OSSMOUNT_TEST_JOURNAL"
+
+func TestMain(m *testing.M) {
+	dir, hog := os.Getenv(childDir), os.Getenv("OSSMOUNT_TEST_CLOSE")
+	switch {
+	case hog != "":
+		closeFull(dir, hog)
+	case dir != "":
+		update(dir)
+	}
+	os.Exit(m.Run())
+}
+
+// update changes rows for ever, and says each that was accepted.
+func update(dir string) {
+	j, err := Open(context.Background(), dir, Options{Contents: &synced{map[uint64]int{}}, Step: 50 * time.Millisecond, Ballast: 2 << 20})
+	for errors.Is(err, ErrNoRoom) {
+		time.Sleep(10 * time.Millisecond)
+		j, err = Open(context.Background(), dir, Options{Contents: &synced{map[uint64]int{}}, Step: 50 * time.Millisecond, Ballast: 2 << 20})
+	}
+	if err != nil {
+		fmt.Println("failed:", err)
+		os.Exit(1)
+	}
+	out := bufio.NewWriter(os.Stdout)
+	for n := 1; ; n++ {
+		key := fmt.Sprintf("k%03d", n%500)
+		_, err := j.Update(func(tx *Tx) error {
+			return tx.PutRow(&Row{Key: key, Kind: Put, Size: int64(n), Text: strings.Repeat("x", 3000+n%300)})
+		})
+		switch {
+		case err == nil:
+			fmt.Fprintln(out, n)
+		case errors.Is(err, ErrNoRoom):
+			fmt.Fprintln(out, "full")
+			time.Sleep(time.Millisecond)
+		default:
+			fmt.Fprintln(out, "failed:", err)
+			out.Flush()
+			os.Exit(1)
+		}
+		if n%20 == 0 || err != nil {
+			out.Flush()
+		}
+	}
+}
+
+// covers H10: others fill the disk and make room at any moment, while rows change.
+// The process does not die of it, and a kill leaves every row that was accepted.
+func TestOthersFillTheDiskWhileRowsChange(t *testing.T) {
+	t.Parallel()
+	disk := small(t, "size=64m")
+	dir := filepath.Join(disk, "journal")
+	full := 0
+	for range 3 {
+		full += fillWhile(t, disk, dir)
+	}
+	t.Logf("refused %d times", full)
+	if full == 0 {
+		t.Error("the disk was never full")
+	}
+}
+
+func fillWhile(t *testing.T, disk, dir string) (full int) {
+	t.Helper()
+	child := exec.Command(os.Args[0])
+	child.Env = append(os.Environ(), childDir+"="+dir, "GOMAXPROCS=2")
+	stderr := &strings.Builder{}
+	child.Stderr = stderr
+	out, err := child.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	stop, ended := make(chan struct{}), make(chan struct{})
+	go func() { defer close(ended); hog(filepath.Join(disk, "hog"), stop) }()
+	defer time.AfterFunc(20*time.Second, func() { child.Process.Kill() }).Stop()
+	rows := map[string]int{}
+	last := 0
+	for in := bufio.NewScanner(out); in.Scan(); {
+		n := 0
+		switch _, err := fmt.Sscan(in.Text(), &n); {
+		case err == nil:
+			rows[fmt.Sprintf("k%03d", n%500)], last = n, n
+		case in.Text() == "full":
+			full++
+		default:
+			t.Fatal(in.Text())
+		}
+		if full > 20 && last > 4000 {
+			child.Process.Kill()
+		}
+	}
+	if err := child.Wait(); err == nil || !strings.Contains(err.Error(), "killed") {
+		t.Fatalf("the process ended by itself after %d rows: %v\n%.2000s", last, err, stderr)
+	}
+	close(stop)
+	<-ended
+	os.Remove(filepath.Join(disk, "hog"))
+	j := open(t, dir, "")
+	defer j.Abandon()
+	lost := 0
+	err = j.View(func(tx *Tx) error {
+		for key, n := range rows {
+			if r, err := tx.Row(key); err != nil || r == nil || r.Size < int64(n) {
+				lost++
+			}
+		}
+		return nil
+	})
+	if err != nil || lost > 0 {
+		t.Fatalf("%d of %d rows are lost after %d changes: %v", lost, len(rows), last, err)
+	}
+	return full
+}
+
+// hog takes all of the disk and gives some of it back, again and again.
+func hog(path string, stop <-chan struct{}) {
+	f, err := os.Create(path)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	chunk := make([]byte, 256<<10)
+	for at := int64(0); ; {
+		select {
+		case <-stop:
+			return
+		default:
+		}
+		n, err := f.WriteAt(chunk, at)
+		if at += int64(n); err != nil {
+			time.Sleep(time.Duration(rand.IntN(20)) * time.Millisecond)
+			at -= min(at, int64(rand.IntN(30<<20)))
+			f.Truncate(at)
+		}
+	}
+}
+
+// The database does not grow with the number of changes.
+func TestManyChangesOfFewRowsTakeLittleRoom(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	j, err := Open(context.Background(), dir, Options{Contents: &synced{map[uint64]int{}}, Step: 50 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Abandon()
+	most := int64(0)
+	for n := range 200_000 {
+		put(t, j, &Row{Key: fmt.Sprintf("k%02d", n%50), Kind: Put, Size: int64(n), Text: strings.Repeat("x", 300)})
+		if n%5000 == 0 {
+			most = max(most, taken(t, dir))
+		}
+	}
+	t.Logf("at most %d MiB", most>>20)
+	if most > 100<<20 {
+		t.Errorf("the journal takes %d MiB", most>>20)
+	}
+	checkNow(t, j)
+}
+
+func taken(t *testing.T, dir string) (sum int64) {
+	t.Helper()
+	err := filepath.Walk(dir, func(_ string, info os.FileInfo, err error) error {
+		if err == nil {
+			sum += info.Sys().(*syscall.Stat_t).Blocks * 512
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sum
+}
+
+// covers H10: a full disk refuses changes before they reach Badger; when there is
+// room they go on.
+func TestChangesGoOnWhenThereIsRoomAgain(t *testing.T) {
+	t.Parallel()
+	disk := small(t, "size=64m")
+	j, err := Open(context.Background(), filepath.Join(disk, "journal"), Options{Contents: &synced{map[uint64]int{}}, Step: 50 * time.Millisecond, Ballast: 2 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Abandon()
+	fill(t, filepath.Join(disk, "hog"))
+	accepted := 0
+	change := func(n int) error {
+		_, err := j.Update(func(tx *Tx) error {
+			return tx.PutRow(&Row{Key: fmt.Sprintf("k%03d", n%300), Kind: Put, Size: int64(n), Text: strings.Repeat("x", 500)})
+		})
+		return err
+	}
+	for ; err == nil; accepted++ {
+		err = change(accepted)
+	}
+	if !errors.Is(err, ErrNoRoom) {
+		t.Fatalf("after %d changes: %v", accepted, err)
+	}
+	if r := j.Room(); r.Why == "" || r.Ballast != 0 {
+		t.Errorf("status: %+v", r)
+	}
+	os.Remove(filepath.Join(disk, "hog"))
+	for n := range 30_000 {
+		err := change(n)
+		for end := time.Now().Add(time.Minute); errors.Is(err, ErrNoRoom) && time.Now().Before(end); err = change(n) {
+			time.Sleep(time.Millisecond) // a table is on its way
+		}
+		if err != nil {
+			t.Fatalf("with room again, change %d: %v", n, err)
+		}
+	}
+	t.Logf("%d changes on the full disk", accepted)
+	checkNow(t, j)
+}
+
+func fill(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for chunk := make([]byte, 64<<10); len(chunk) > 0; {
+		if _, err := f.Write(chunk); err != nil {
+			chunk = chunk[:len(chunk)/2]
+		}
+	}
+}
+
+// covers H10: Badger leaves out a table that it cannot make when it merges others.
+func TestWhatAMergeLosesIsPutBack(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	j, err := Open(context.Background(), dir, Options{Contents: &synced{map[uint64]int{}}, Step: 50 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Abandon()
+	for n := range 2000 {
+		put(t, j, &Row{Key: fmt.Sprintf("k%04d", n), Kind: Put, Size: int64(n), Text: strings.Repeat("x", 3000)})
+	}
+	held := j.everything()
+	defer held.close()
+	rows := keys(t, j, "")
+	if err := j.db.DropPrefix([]byte{spaceRow, 'k', '1'}); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(keys(t, j, "")); n != 1000 {
+		t.Fatalf("%d rows are left", n)
+	}
+	if err := j.compare(held); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(keys(t, j, "")); n != len(rows) {
+		t.Fatalf("%d rows of %d", n, len(rows))
+	}
+	checkNow(t, j)
+}
+
+// covers H10: a disk that is full at the end leaves the journal as a crash would.
+func TestClosedOnAFullDisk(t *testing.T) {
+	t.Parallel()
+	disk := small(t, "size=64m")
+	dir := filepath.Join(disk, "journal")
+	child := exec.Command(os.Args[0])
+	child.Env = append(os.Environ(), childDir+"="+dir, "OSSMOUNT_TEST_CLOSE="+filepath.Join(disk, "hog"))
+	out, err := child.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), ErrNoRoom.Error()) {
+		t.Fatalf("close on a full disk: %v\n%.2000s", err, out)
+	}
+	os.Remove(filepath.Join(disk, "hog"))
+	if n := len(keys(t, open(t, dir, ""), "")); n != 2000 {
+		t.Fatalf("%d rows of 2000", n)
+	}
+}
+
+// closeFull changes rows, has the disk filled, and closes the journal.
+func closeFull(dir, hog string) {
+	j, err := Open(context.Background(), dir, Options{Contents: &synced{map[uint64]int{}}, Step: time.Hour})
+	for n := 0; n < 2000 && err == nil; n++ {
+		_, err = j.Update(func(tx *Tx) error {
+			return tx.PutRow(&Row{Key: fmt.Sprintf("k%04d", n), Kind: Put, Text: strings.Repeat("x", 500)})
+		})
+	}
+	if err != nil {
+		fmt.Println("failed:", err)
+		os.Exit(1)
+	}
+	if f, err := os.Create(hog); err == nil {
+		for chunk := make([]byte, 64<<10); len(chunk) > 0; {
+			if _, err := f.Write(chunk); err != nil {
+				chunk = chunk[:len(chunk)/2]
+			}
+		}
+	}
+	fmt.Println(j.Close())
+	os.Exit(0)
+}
+
+// A start on a full disk says so, and takes nothing for damaged.
+func TestStartOnAFullDisk(t *testing.T) {
+	t.Parallel()
+	disk := small(t, "size=64m")
+	dir := filepath.Join(disk, "journal")
+	j := open(t, dir, "boot1")
+	put(t, j, &Row{Key: "a", Kind: Put, Size: 1})
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	fill(t, filepath.Join(disk, "hog"))
+	_, err := Open(context.Background(), dir, Options{Contents: &synced{map[uint64]int{}}, BootID: "boot1"})
+	if !errors.Is(err, ErrNoRoom) {
+		t.Fatalf("on a full disk: %v", err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(disk, "*.damaged*")); len(left) > 0 {
+		t.Fatalf("moved aside: %v", left)
+	}
+	os.Remove(filepath.Join(disk, "hog"))
+	if got := keys(t, open(t, dir, "boot1"), ""); len(got) != 1 {
+		t.Fatalf("rows %v", got)
+	}
+}
