@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -57,10 +56,10 @@ type Cache struct {
 	next     atomic.Uint64
 	sidecars bool // no user attributes here: witnesses stand in files
 
-	mu    sync.Mutex
-	dirs  map[string]bool // subdirectories with entries not yet synced
-	sum   int64           // bytes that contents took when they were last counted
-	sumAt time.Time
+	tally tally
+
+	mu   sync.Mutex
+	dirs map[string]bool // subdirectories with entries not yet synced
 }
 
 // Subdirectories of contents: one hexadecimal byte of the number.
@@ -90,7 +89,7 @@ func Open(dir string, o Options) (*Cache, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
-	c := &Cache{dir: dir, o: o, lock: lock, dirs: map[string]bool{}}
+	c := &Cache{dir: dir, o: o, lock: lock, dirs: map[string]bool{}, tally: tally{open: map[uint64]*share{}}}
 	if err := c.identify(); err != nil {
 		lock.Close()
 		return nil, err
@@ -116,6 +115,10 @@ func Open(dir string, o Options) (*Cache, error) {
 	}
 	for _, l := range lost { // a number given out again would replace it there
 		top = max(top, l.Number)
+	}
+	if err := c.count(); err != nil {
+		lock.Close()
+		return nil, fmt.Errorf("cache directory: %w", err)
 	}
 	c.next.Store(top)
 	return c, nil
@@ -256,55 +259,6 @@ func (c *Cache) Numbers() func(yield func(uint64) bool) {
 			}
 		}
 	}
-}
-
-// Usage is what the disk under the cache has.
-type Usage struct {
-	Total, Free int64 // bytes; Free is what we may still take
-	Used        int64 // bytes of contents
-	Files       uint64
-	FilesFree   uint64
-}
-
-// Usage asks the file system. Used counts contents only if it must (a quota).
-func (c *Cache) Usage() (Usage, error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(c.dir, &st); err != nil {
-		return Usage{}, err
-	}
-	u := Usage{
-		Total: int64(st.Blocks) * st.Bsize,
-		Free:  max(0, int64(st.Bavail)*st.Bsize-c.o.MinFree),
-		Files: st.Files, FilesFree: st.Ffree,
-	}
-	if c.o.Size > 0 {
-		u.Used = c.used()
-		u.Total = min(u.Total, c.o.Size)
-		u.Free = max(0, min(u.Free, c.o.Size-u.Used))
-	}
-	return u, nil
-}
-
-// recount is how long a count of what contents take is believed.
-const recount = 10 * time.Second
-
-func (c *Cache) used() int64 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.sumAt.IsZero() || time.Since(c.sumAt) > recount {
-		c.sum, c.sumAt = c.count(), time.Now()
-	}
-	return c.sum
-}
-
-func (c *Cache) count() (sum int64) {
-	for n := range c.Numbers() {
-		var st unix.Stat_t
-		if unix.Lstat(c.path(n), &st) == nil {
-			sum += st.Blocks * 512
-		}
-	}
-	return sum
 }
 
 // Close gives the directory up.

@@ -217,3 +217,87 @@ func TestFoundContentsAreMovedBackAsOpen(t *testing.T) {
 		}
 	}
 }
+
+// covers H44: what contents take is kept up without a look at them all, and a
+// start finds the same.
+func TestWhatContentsTakeIsKeptUp(t *testing.T) {
+	dir := t.TempDir()
+	c := open(t, dir, Options{Identity: ours, Size: 1 << 30})
+	used := func() int64 {
+		u, err := c.Usage()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return u.Used
+	}
+	about := func(what string, want int64) {
+		t.Helper()
+		if got := used(); got < want || got > want+64<<10 {
+			t.Errorf("%s: %d bytes, wanted %d", what, got, want)
+		}
+	}
+	var all []uint64
+	for range 10 {
+		x, err := c.Create()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := x.WriteAt(make([]byte, 1<<20), 0); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, x.Number())
+		x.Close()
+	}
+	about("ten written", 10<<20)
+	x, err := c.Open(all[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	y, err := c.Open(all[0]) // the same once more
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := x.Truncate(0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := y.WriteAt(make([]byte, 3<<20), 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	about("one rewritten by two", 12<<20)
+	if err := c.Drop(all[0]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := x.WriteAt(make([]byte, 1<<20), 0); err != nil {
+		t.Fatal(err)
+	}
+	x.Close()
+	y.Close()
+	about("it is dropped while it is written", 9<<20)
+	if err := c.Lose(all[1]); err != nil {
+		t.Fatal(err)
+	}
+	if u, err := c.Usage(); err != nil || u.Found < 1<<20 {
+		t.Errorf("found: %+v %v", u, err)
+	}
+	before := used()
+	c.Close()
+	c = open(t, dir, Options{Identity: ours, Size: 1 << 30})
+	if u, err := c.Usage(); err != nil || u.Used != before || u.Found < 1<<20 {
+		t.Errorf("after a start %+v, before %d: %v", u, before, err)
+	}
+}
+
+// covers H44: a directory that is taken away is not taken for an empty one.
+func TestDirectoryThatIsGone(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "cache")
+	c := open(t, dir, Options{Identity: ours})
+	if err := os.Rename(dir, dir+"-aside"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Create(); !errors.Is(err, ErrGone) {
+		t.Errorf("create: %v", err)
+	}
+	if _, err := c.Open(1); !errors.Is(err, ErrGone) {
+		t.Errorf("open: %v", err)
+	}
+}

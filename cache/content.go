@@ -15,6 +15,7 @@ type Content struct {
 	c      *Cache
 	f      *os.File
 	number uint64
+	share  *share
 }
 
 // Sign is what tells whether a content changed: size and mtime of its file,
@@ -34,10 +35,10 @@ func (c *Cache) Create() (*Content, error) {
 			continue
 		}
 		if err != nil {
-			return nil, room(err)
+			return nil, room(c.gone(err))
 		}
 		c.touch(c.sub(n))
-		return &Content{c: c, f: f, number: n}, nil
+		return &Content{c: c, f: f, number: n, share: c.tally.share(n, f)}, nil
 	}
 }
 
@@ -51,13 +52,14 @@ func (c *Cache) touch(dir string) {
 func (c *Cache) Open(n uint64) (*Content, error) {
 	f, err := os.OpenFile(c.path(n), os.O_RDWR|unix.O_NOFOLLOW, 0)
 	if err != nil {
-		return nil, fmt.Errorf("content %d: %w", n, err)
+		return nil, fmt.Errorf("content %d: %w", n, c.gone(err))
 	}
-	return &Content{c: c, f: f, number: n}, nil
+	return &Content{c: c, f: f, number: n, share: c.tally.share(n, f)}, nil
 }
 
 // Drop removes content n and its witness; it need not be there.
 func (c *Cache) Drop(n uint64) error {
+	c.tally.drop(n, c.path(n))
 	err := os.Remove(c.path(n))
 	if errors.Is(err, os.ErrNotExist) {
 		err = nil
@@ -85,15 +87,20 @@ func (x *Content) ReadAt(p []byte, off int64) (int, error) { return x.f.ReadAt(p
 
 // WriteAt implements io.WriterAt. ErrNoRoom: the disk is full.
 func (x *Content) WriteAt(p []byte, off int64) (int, error) {
+	defer x.changed()
 	n, err := x.f.WriteAt(p, off)
 	return n, room(err)
 }
 
 // Truncate sets the size in bytes.
-func (x *Content) Truncate(size int64) error { return room(x.f.Truncate(size)) }
+func (x *Content) Truncate(size int64) error {
+	defer x.changed()
+	return room(x.f.Truncate(size))
+}
 
 // Allocate is fallocate(2) with the given mode.
 func (x *Content) Allocate(mode uint32, off, n int64) error {
+	defer x.changed()
 	return room(unix.Fallocate(int(x.f.Fd()), mode, off, n))
 }
 
@@ -121,7 +128,11 @@ func (x *Content) Blocks() int64 {
 }
 
 // Close closes the file; the content stays.
-func (x *Content) Close() error { return x.f.Close() }
+func (x *Content) Close() error {
+	x.changed() // the file system may have written it in another way
+	x.c.tally.unshare(x.number, x.share)
+	return x.f.Close()
+}
 
 // Clone copies the content to a new number, by reflink where the file system
 // can, else byte by byte.
@@ -134,6 +145,7 @@ func (x *Content) Clone() (*Content, error) {
 	if err != nil {
 		_, err = io.Copy(y.f, io.NewSectionReader(x.f, 0, 1<<62))
 	}
+	y.changed()
 	if err != nil {
 		y.Close()
 		return nil, errors.Join(room(err), x.c.Drop(y.number))

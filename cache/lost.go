@@ -78,6 +78,7 @@ func (c *Cache) lose(n uint64) error {
 	if err := os.Rename(c.path(n), to); err != nil {
 		return fmt.Errorf("lost+found: %w", err)
 	}
+	c.tally.found.Add(taken(to))
 	return nil
 }
 
@@ -110,6 +111,7 @@ func (c *Cache) Reclaim(n uint64) error {
 	if err := os.Rename(l.Path, c.path(n)); err != nil {
 		return fmt.Errorf("lost+found: %w", err)
 	}
+	c.tally.found.Add(-taken(c.path(n)))
 	c.touch(c.sub(n))
 	crash.At("found moved, its witness not")
 	if err := os.Rename(l.Path+sidecarSuffix, c.sidecar(n)); err != nil && !os.IsNotExist(err) {
@@ -121,9 +123,12 @@ func (c *Cache) Reclaim(n uint64) error {
 // DropLost removes a content of lost+found, and what stands beside it.
 func (c *Cache) DropLost(n uint64) error {
 	path := c.lostPath(n)
+	was := taken(path)
 	if err := os.Remove(path); err != nil {
 		return fmt.Errorf("lost+found: %w", err)
 	}
+	c.tally.used.Add(-was)
+	c.tally.found.Add(-was)
 	if err := os.Remove(path + sidecarSuffix); err != nil && !os.IsNotExist(err) {
 		return fmt.Errorf("lost+found: %w", err)
 	}
