@@ -23,13 +23,14 @@ type Who int
 
 const (
 	Writer Who = iota // programs that write
-	Reader            // copies of what OSS has
+	Reader            // copies of what OSS has: they leave an eighth to writers
 	Engine            // fills and merges
 )
 
 // Usage is what the disk under the cache has, and what of it contents take.
 type Usage struct {
 	Total, Free int64 // bytes; Free is what writers may still take
+	Whole       int64 // bytes of the disk
 	Used        int64 // bytes of contents
 	Found       int64 // of these, in lost+found
 	Size        int64 // what they may take; 0: no limit
@@ -161,6 +162,9 @@ func (c *Cache) Room(who Who) int64 {
 	if c.o.Size > 0 {
 		room = min(room, size-c.tally.used.Load())
 	}
+	if who == Reader { // writers do not wait for what readers keep open
+		room -= c.o.Size / 8
+	}
 	return max(0, room)
 }
 
@@ -171,9 +175,9 @@ func (c *Cache) Usage() (Usage, error) {
 		return Usage{}, err
 	}
 	u := Usage{
-		Total: int64(st.Blocks) * st.Bsize,
-		Disk:  int64(st.Bavail) * st.Bsize,
-		Used:  c.tally.used.Load(), Found: c.tally.found.Load(),
+		Total: int64(st.Blocks) * st.Bsize, Whole: int64(st.Blocks) * st.Bsize,
+		Disk: int64(st.Bavail) * st.Bsize,
+		Used: c.tally.used.Load(), Found: c.tally.found.Load(),
 		Size: c.o.Size, MinFree: c.o.MinFree,
 		Files: st.Files, FilesFree: st.Ffree,
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/ossmount/ossmount/cache"
 	"github.com/ossmount/ossmount/internal/object"
+	"github.com/ossmount/ossmount/journal"
 	"github.com/ossmount/ossmount/writeback"
 )
 
@@ -27,8 +28,12 @@ func (f *FS) errno(op string, err error) syscall.Errno {
 		return 0
 	case errors.As(err, &e):
 		return e.Errno
-	case errors.Is(err, cache.ErrNoRoom):
+	case errors.Is(err, cache.ErrGone), errors.Is(err, journal.ErrGone):
+		return syscall.EIO // the journal says so, once
+	case writeback.IsFull(err), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return syscall.ENOSPC
+	case errors.Is(err, journal.ErrReadOnly), errors.Is(err, syscall.EROFS):
+		return syscall.EROFS // the same
 	case errors.Is(err, writeback.ErrNoRow), errors.Is(err, os.ErrNotExist):
 		return syscall.ENOENT
 	case errors.Is(err, writeback.ErrTooBig):

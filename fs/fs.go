@@ -116,6 +116,7 @@ func New(ctx context.Context, o Options) *FS {
 	f.overlay = newOverlay(f)
 	f.root = &node{fs: f, dir: true}
 	f.rootAttr = f.overlay.defaults(true, f.born)
+	o.Queue.Spare(f.spare)
 	return f
 }
 

@@ -54,7 +54,7 @@ func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out 
 	e := &entry{key: dir + name, attr: object.Attr{Mode: mode&^object.TypeMask | object.TypeFile}}
 	n.born(ctx, &e.attr)
 	n.names.Store(e.attr.Mtime)
-	content, err := n.fs.create(e.key, e.attr, object.Ref{})
+	content, err := n.fs.createInRoom(ctx, e.key, e.attr)
 	if err != nil {
 		return nil, nil, 0, n.fs.errno("create", err)
 	}
@@ -209,7 +209,7 @@ func (n *node) tryPrepare(ctx context.Context, write, trunc bool) (*file, error)
 		x.writers = 1
 	}
 	if trunc {
-		y, err := n.fs.create(e.key, e.attr, object.Ref{})
+		y, err := n.fs.createInRoom(ctx, e.key, e.attr)
 		if err != nil {
 			return nil, err
 		}
@@ -326,7 +326,7 @@ func (h *handle) Read(ctx context.Context, dest []byte, off int64) (fuse.ReadRes
 // Write implements write.
 func (h *handle) Write(ctx context.Context, data []byte, off int64) (uint32, syscall.Errno) {
 	h.x.dropSetID(ctx)
-	n, err := h.x.write(context.WithoutCancel(ctx), data, off)
+	n, err := h.x.write(ctx, data, off)
 	return uint32(n), h.x.fs.errno("write", err)
 }
 
@@ -337,7 +337,7 @@ func (h *handle) Flush(ctx context.Context) syscall.Errno {
 	if h.writes {
 		commit = func() error { return h.x.commit(false) }
 	}
-	if err := commit(); err != nil {
+	if err := h.x.fs.inRoom(ctx, h.x.n.key, commit); err != nil {
 		return h.x.fs.errno("close", err)
 	}
 	switch {
@@ -352,7 +352,7 @@ func (h *handle) Flush(ctx context.Context) syscall.Errno {
 
 // Fsync writes the row and, by default, waits until a power cut keeps it.
 func (h *handle) Fsync(ctx context.Context, _ uint32) syscall.Errno {
-	if err := h.x.commit(true); err != nil {
+	if err := h.x.fs.inRoom(ctx, h.x.n.key, func() error { return h.x.commit(true) }); err != nil {
 		return h.x.fs.errno("fsync", err)
 	}
 	if h.x.fs.o.Fsync == OSS {
@@ -448,7 +448,7 @@ func (x *file) end(write bool) {
 
 // Allocate implements fallocate.
 func (h *handle) Allocate(ctx context.Context, off, size uint64, mode uint32) syscall.Errno {
-	return h.x.fs.errno("fallocate", h.x.allocate(context.WithoutCancel(ctx), int64(off), int64(size), mode))
+	return h.x.fs.errno("fallocate", h.x.allocate(ctx, int64(off), int64(size), mode))
 }
 
 // Lseek implements SEEK_DATA and SEEK_HOLE: what is remote is all data.

@@ -21,6 +21,9 @@ func (x *file) read(ctx context.Context, p []byte, off int64) (int, error) {
 				break
 			}
 		}
+		if isNoRoom(err) {
+			return x.readPast(ctx, p, off)
+		}
 		if err != nil && !errors.Is(err, errTaken) {
 			return 0, err
 		}

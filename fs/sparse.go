@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
+
 	"github.com/ossmount/ossmount/cache"
 	"github.com/ossmount/ossmount/internal/object"
 	"github.com/ossmount/ossmount/writeback"
@@ -43,9 +45,9 @@ type sparse struct {
 	block int64
 
 	mu      sync.Mutex
-	size    int64      // what lies beyond is not read here any more
-	ref     object.Ref // the version; its successor when we have replaced it by the same bytes
-	content *cache.Content
+	size    int64          // what lies beyond is not read here any more
+	ref     object.Ref     // the version; its successor when we have replaced it by the same bytes
+	content *cache.Content // nil: there was no room for one
 	blocks  []blockState
 	left    int               // blocks that are not present
 	of      uint64            // the content whose holes are read here; 0: none's, and others may share it
@@ -92,13 +94,9 @@ func (f *FS) sparse(ref object.Ref, size int64) (*sparse, error) {
 }
 
 func (f *FS) newSparse(ref object.Ref, size int64, of uint64, follow *writeback.Follow) (*sparse, error) {
-	content, err := f.c.Create()
-	if err != nil {
+	content, err := f.createClean(ref)
+	if err != nil && !isNoRoom(err) {
 		return nil, err
-	}
-	if err := content.SetWitness(cache.Witness{Ref: ref, State: cache.StateClean}); err != nil {
-		content.Close()
-		return nil, errors.Join(err, f.c.Drop(content.Number()))
 	}
 	block := max(int64(smallestBlock), (size+mostBlocks-1)/mostBlocks)
 	n := int((size + block - 1) / block)
@@ -222,7 +220,7 @@ func (f *FS) retire(s *sparse) (gone []*sparse) {
 func (s *sparse) isDone() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.taken || s.err != nil
+	return s.taken || s.err != nil || s.content == nil
 }
 
 // firstRef is the version under which s is kept.
@@ -248,6 +246,9 @@ func (s *sparse) drop() {
 		return
 	}
 	s.taken = true
+	if s.content == nil {
+		return
+	}
 	s.content.Close()
 	s.fs.q.Unneeded(s.content.Number())
 }
@@ -293,6 +294,9 @@ func (s *sparse) present(p []byte, off int64) (ok bool, err error) {
 func (s *sparse) take() (*cache.Content, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.content == nil { // of no bytes
+		return s.fs.createClean(s.ref)
+	}
 	if s.refs > 1 || s.taken {
 		return s.content.Clone()
 	}
@@ -404,19 +408,28 @@ func (s *sparse) fetch(first, end int64) {
 	defer cancel()
 	_, err := ask(ctx, func(ctx context.Context) (struct{}, error) {
 		ref, size := s.extent()
-		err := s.fetchOnce(ctx, ref, size, &at, end)
-		if k := object.KindOf(err); err != nil && (k == object.Conflict || k == object.Absent) {
-			next, ok := s.successor(ctx, ref)
-			if !ok {
-				return struct{}{}, &object.Error{Op: "GetObject", Key: ref.Key, Kind: object.Conflict, Fate: object.Answered,
-					Err: errors.New("somebody else has replaced or removed the version that is open")}
-			}
-			s.succeed(next)
-			return struct{}{}, &object.Error{Op: "GetObject", Key: ref.Key, Kind: object.Again, Err: err}
+		err := s.moving(ctx, ref, s.fetchOnce(ctx, ref, size, &at, end))
+		if isNoRoom(err) {
+			err = backoff.Permanent(err)
 		}
 		return struct{}{}, err
 	})
 	s.fetched(at, end, err)
+}
+
+// moving takes the version that has the place of ref by our own doing, where err
+// says that ref is not there any more: it is asked for again.
+func (s *sparse) moving(ctx context.Context, ref object.Ref, err error) error {
+	if k := object.KindOf(err); err == nil || k != object.Conflict && k != object.Absent {
+		return err
+	}
+	next, ok := s.successor(ctx, ref)
+	if !ok {
+		return &object.Error{Op: "GetObject", Key: ref.Key, Kind: object.Conflict, Fate: object.Answered,
+			Err: errors.New("somebody else has replaced or removed the version that is open")}
+	}
+	s.succeed(next)
+	return &object.Error{Op: "GetObject", Key: ref.Key, Kind: object.Again, Err: err}
 }
 
 // successor returns the version that has the bytes of ref now, as far as they are
@@ -480,6 +493,9 @@ func (s *sparse) fetchOnce(ctx context.Context, ref object.Ref, size int64, at *
 		return nil
 	}
 	off := *at * s.block
+	if s.content == nil || !s.fs.q.ReaderRoom(min(end*s.block, size)-off) {
+		return cache.ErrNoRoom
+	}
 	r, err := s.fs.remote.Get(ctx, ref, off, min(end*s.block, size)-off)
 	if err != nil {
 		return err

@@ -186,8 +186,26 @@ func (x *file) growLocked(size int64) {
 	}
 }
 
-// write implements write at any offset.
+// write implements write at any offset. The end of ctx ends the wait for room.
 func (x *file) write(ctx context.Context, p []byte, off int64) (n int, err error) {
+	err = x.withRoom(ctx, x.takes(off, int64(len(p))), func() error {
+		m, err := x.tryWrite(context.WithoutCancel(ctx), p[n:], off+int64(n))
+		n += m
+		return err
+	})
+	if n > 0 && (writeback.IsFull(err) || errors.Is(err, context.Canceled)) {
+		err = nil // the rest is the next call's
+	}
+	if err == nil && x.isScattered() {
+		x.gather(context.WithoutCancel(ctx))
+	}
+	if err == nil && x.isGrowing() {
+		x.tellGrowth()
+	}
+	return n, err
+}
+
+func (x *file) tryWrite(ctx context.Context, p []byte, off int64) (n int, err error) {
 	err = x.change(ctx, false, func() error {
 		n, err = x.content.WriteAt(p, off)
 		if end := off + int64(n); n > 0 {
@@ -201,17 +219,15 @@ func (x *file) write(ctx context.Context, p []byte, off int64) (n int, err error
 		crash.At("written")
 		return err
 	})
-	if err == nil && x.isScattered() {
-		x.gather(context.WithoutCancel(ctx))
-	}
-	if err == nil && x.isGrowing() {
-		x.tellGrowth()
-	}
 	return n, err
 }
 
 // truncate sets the size.
 func (x *file) truncate(ctx context.Context, size int64) error {
+	return x.withRoom(context.WithoutCancel(ctx), 0, func() error { return x.tryTruncate(ctx, size) })
+}
+
+func (x *file) tryTruncate(ctx context.Context, size int64) error {
 	return x.change(ctx, size == 0, func() error {
 		if err := x.content.Truncate(size); err != nil {
 			return err
@@ -230,6 +246,14 @@ func (x *file) allocate(ctx context.Context, off, n int64, mode uint32) error {
 	if mode&^(fallocKeepSize|fallocPunch|fallocZero) != 0 {
 		return fail(syscall.EOPNOTSUPP)
 	}
+	takes := n
+	if mode&fallocPunch != 0 {
+		takes = 0
+	}
+	return x.withRoom(ctx, takes, func() error { return x.tryAllocate(context.WithoutCancel(ctx), off, n, mode) })
+}
+
+func (x *file) tryAllocate(ctx context.Context, off, n int64, mode uint32) error {
 	return x.change(ctx, false, func() error {
 		if err := x.content.Allocate(mode, off, n); err != nil {
 			return err

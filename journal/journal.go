@@ -115,8 +115,10 @@ type Journal struct {
 type Counts struct {
 	Pending     int   // rows the engine will carry
 	Bytes       int64 // of their Puts
+	Here        int64 // of these, in contents
 	Parked      int
 	Interrupted int
+	Stuck       int64 // bytes in contents of parked and interrupted rows
 }
 
 // Recovered tells what Open found.
@@ -250,13 +252,17 @@ func (j *Journal) scan() error {
 }
 
 func (c *Counts) add(r *Row, n int) {
+	here := int64(n) * r.here()
 	switch {
 	case r.Parked != "":
 		c.Parked += n
+		c.Stuck += here
 	case r.Interrupted:
 		c.Interrupted += n
+		c.Stuck += here
 	default:
 		c.Pending += n
+		c.Here += here
 		if r.Kind == Put {
 			c.Bytes += int64(n) * r.Size
 		}
@@ -318,6 +324,8 @@ func (j *Journal) committed(tx *Tx) {
 	j.last = tx.seq
 	j.counts.Pending += tx.delta.Pending
 	j.counts.Bytes += tx.delta.Bytes
+	j.counts.Here += tx.delta.Here
+	j.counts.Stuck += tx.delta.Stuck
 	j.counts.Parked += tx.delta.Parked
 	j.counts.Interrupted += tx.delta.Interrupted
 }

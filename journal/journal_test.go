@@ -96,7 +96,7 @@ func TestCrashKeepsWhatUpdateReturned(t *testing.T) {
 	if got := keys(t, j, ""); fmt.Sprint(got) != "[a b]" {
 		t.Fatalf("rows %v", got)
 	}
-	if c := j.Counts(); c != (Counts{Pending: 2, Bytes: 3}) {
+	if c := j.Counts(); c != (Counts{Pending: 2, Bytes: 3, Here: 3}) {
 		t.Fatalf("counts %+v", c)
 	}
 }

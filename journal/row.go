@@ -148,6 +148,17 @@ func (r *Row) Here() extent.Set {
 	return extent.Of(0, r.Size)
 }
 
+// here is how many bytes are in the content.
+func (r *Row) here() int64 {
+	switch {
+	case r.Content == 0:
+		return 0
+	case r.HasHoles():
+		return r.Dirty.Len()
+	}
+	return r.Size
+}
+
 // Changed is what of the bytes may differ from the base; all without one.
 func (r *Row) Changed() extent.Set {
 	switch {

@@ -286,6 +286,9 @@ func (q *Queue) fill(ctx context.Context, row *Row) error {
 			base = info.Ref // whatever is there now
 		}
 	}
+	if err := q.engineRoom(base.Size); err != nil {
+		return err
+	}
 	y, err := q.c.Create()
 	if err != nil {
 		return err
@@ -414,9 +417,7 @@ func (t *transfer) free() error {
 	}
 	q, row := t.q, t.row
 	limit := q.o.limits.clone
-	if u, err := q.c.Usage(); err == nil {
-		limit = min(limit, u.Free/4)
-	}
+	limit = min(limit, q.c.Room(cache.Engine)/4)
 	if row.Base.Size <= limit || row.Base.Size > q.o.limits.maxCopy || row.Content != 0 && !row.HasHoles() {
 		err := q.fill(q.work, row)
 		if errors.Is(err, errAgainNow) {

@@ -1,7 +1,6 @@
 package writeback
 
 import (
-	"sort"
 	"time"
 
 	"github.com/ossmount/ossmount/cache"
@@ -16,7 +15,7 @@ func (q *Queue) unneedLocked(n, at uint64) { q.unneeded[n] = max(q.unneeded[n], 
 
 // janitor drops contents that are not needed any more once the horizon has
 // passed the state that gave them up (H2), and evicts clean copies when room
-// is short.
+// is short (room.go).
 func (q *Queue) janitor() {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -25,6 +24,7 @@ func (q *Queue) janitor() {
 		case <-q.work.Done():
 			return
 		case <-tick.C:
+		case <-q.tidy: // somebody waits for room
 		}
 		q.sweep()
 		q.evict()
@@ -52,6 +52,9 @@ func (q *Queue) drop(n uint64) {
 	if derr := q.c.Drop(n); derr != nil {
 		q.log.Warn("a content could not be dropped", "content", n, "err", derr, "witness", err)
 	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.short.dropped++
 }
 
 func (q *Queue) droppable(horizon uint64) (out []uint64) {
@@ -71,48 +74,4 @@ func (q *Queue) isOpen(n uint64) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.open[n] > 0
-}
-
-// evictBatch is how many clean copies lose their record in one commit.
-const evictBatch = 256
-
-// evict gives up the clean copies that were used longest ago until there is
-// room again.
-func (q *Queue) evict() {
-	u, err := q.c.Usage()
-	if err != nil || u.Free > 0 {
-		return
-	}
-	var cleans []*journal.Clean
-	err = q.j.View(func(tx *journal.Tx) error {
-		for c, err := range tx.Cleans() {
-			if err != nil {
-				return err
-			}
-			cleans = append(cleans, c)
-		}
-		return nil
-	})
-	if err != nil || len(cleans) == 0 {
-		return
-	}
-	sort.Slice(cleans, func(i, k int) bool { return cleans[i].Used < cleans[k].Used })
-	cleans = cleans[:min(len(cleans), evictBatch)]
-	seq, err := q.j.Update(func(tx *journal.Tx) error {
-		for _, c := range cleans {
-			if err := tx.DropClean(c.Key); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return
-	}
-	q.log.Info("room is short: clean copies are given up", "copies", len(cleans))
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for _, c := range cleans {
-		q.unneedLocked(c.Content, seq)
-	}
 }

@@ -66,6 +66,9 @@ type Options struct {
 	// HandleGrace is how long a change waits for readers of the version that
 	// it replaces. Default 30 s.
 	HandleGrace time.Duration
+	// RoomWait is how long writers wait for room on the disk while the engine
+	// makes no progress. Default 1 min.
+	RoomWait time.Duration
 	// KeepBoth: where somebody else has changed an object that a row is about
 	// to replace, ours gets another name. Otherwise only if theirs is newer.
 	KeepBoth bool
@@ -102,6 +105,7 @@ func (o *Options) fill() {
 	set(&o.Doubt, time.Minute)
 	set(&o.MaxDirtyAge, time.Minute)
 	set(&o.HandleGrace, 30*time.Second)
+	set(&o.RoomWait, time.Minute)
 	if o.Threshold == 0 {
 		o.Threshold = 10 << 20
 	}
@@ -142,6 +146,7 @@ type Queue struct {
 	group  *errgroup.Group
 	wake   chan struct{} // to the scheduler
 	pay    chan struct{} // to the payer of debts
+	tidy   chan struct{} // to the janitor
 
 	mu         sync.Mutex // the innermost lock: no call of another room under it
 	started    time.Time
@@ -170,6 +175,7 @@ type Queue struct {
 	confirmed  map[string]object.Ref             // versions that a copy of ours has just found in place
 	reconciled map[string]bool                   // uploads whose parts are known for sure
 	unneeded   map[uint64]uint64                 // contents that have been given up, and in which state last (janitor.go)
+	short      shortage                          // of room on the disk (room.go)
 	changed    chan struct{}                     // closed and replaced when a row has gone or come to rest
 	damaged    error                             // a content could not be made durable (H11)
 	rebuilt    *Rebuilt                          // set by Open
@@ -198,6 +204,8 @@ func Open(ctx context.Context, o Options) (*Queue, error) {
 		bodies:     semaphore.NewWeighted(o.InFlight),
 		wake:       make(chan struct{}, 1),
 		pay:        make(chan struct{}, 1),
+		tidy:       make(chan struct{}, 1),
+		short:      shortage{waiting: map[*waiter]struct{}{}},
 		started:    time.Now(),
 		running:    map[string]*transfer{},
 		deletes:    map[string]struct{}{},

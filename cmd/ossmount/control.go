@@ -27,20 +27,21 @@ const controlAttr = "user.ossmount.control"
 
 // mountStatus is the JSON of `ossmount status --json`.
 type mountStatus struct {
-	Mountpoint   string           `json:"mountpoint,omitempty"`
-	Source       string           `json:"source"`
-	Bucket       string           `json:"bucket"`
-	Prefix       string           `json:"prefix"`
-	Endpoint     string           `json:"endpoint"`
-	CacheDir     string           `json:"cache_dir"`
-	PID          int              `json:"pid,omitempty"`
-	Version      string           `json:"version"`
-	Since        int64            `json:"since,omitempty"` // Unix seconds
-	Queue        writeback.Status `json:"queue"`
-	OpenFiles    []string         `json:"open_for_writing"`
-	Cache        cacheStatus      `json:"cache"`
-	LostAndFound []cache.Lost     `json:"lost_and_found"`
-	LostBytes    int64            `json:"lost_and_found_bytes"` // that they take on the disk
+	Mountpoint   string               `json:"mountpoint,omitempty"`
+	Source       string               `json:"source"`
+	Bucket       string               `json:"bucket"`
+	Prefix       string               `json:"prefix"`
+	Endpoint     string               `json:"endpoint"`
+	CacheDir     string               `json:"cache_dir"`
+	PID          int                  `json:"pid,omitempty"`
+	Version      string               `json:"version"`
+	Since        int64                `json:"since,omitempty"` // Unix seconds
+	Queue        writeback.Status     `json:"queue"`
+	OpenFiles    []string             `json:"open_for_writing"`
+	Cache        cacheStatus          `json:"cache"`
+	Room         writeback.RoomStatus `json:"room"`
+	LostAndFound []cache.Lost         `json:"lost_and_found"`
+	LostBytes    int64                `json:"lost_and_found_bytes"` // that they take on the disk
 }
 
 // addLost says what is in lost+found.

@@ -188,10 +188,20 @@ func (e *engine) checkBucket(ctx context.Context, p place) (versioned bool, err 
 	return b.Versioned, nil
 }
 
+// ballast is what is kept for the journal on a full disk: four of its logs, less on
+// a small disk.
+func (e *engine) ballast() int64 {
+	u, err := e.cache.Usage()
+	if err != nil {
+		return 0
+	}
+	return min(32<<20, u.Whole/32)
+}
+
 func (e *engine) openQueue(ctx context.Context, f *mountFlags, p place, versioned bool) (err error) {
 	var q *writeback.Queue
 	e.j, err = journal.Open(ctx, filepath.Join(e.cache.Dir(), "journal"), journal.Options{
-		Contents: e.cache, Log: e.log, After: e.cache.TopSequence,
+		Contents: e.cache, Log: e.log, Ballast: e.ballast(), After: e.cache.TopSequence,
 		SyncFailed: func(n uint64, err error) {
 			if q != nil {
 				q.SyncFailed(n, err)
@@ -251,6 +261,9 @@ func (e *engine) status() (mountStatus, error) {
 	}
 	if u, err := e.cache.Usage(); err == nil {
 		s.Cache = cacheStatus{Used: u.Used, Free: u.Free, Total: u.Total}
+	}
+	if s.Room, err = e.q.Room(); err != nil {
+		return s, err
 	}
 	return s, s.addLost(e.cache)
 }

@@ -58,6 +58,7 @@ type mountFlags struct {
 	cacheDir         string
 	cacheSize        bytesValue
 	cacheMinFree     bytesValue
+	roomWait         time.Duration
 
 	delay       time.Duration
 	partSize    bytesValue
@@ -116,7 +117,8 @@ func (f *mountFlags) mountFlags(c *cobra.Command) {
 	fl.DurationVar(&f.stall, "stall", 30*time.Second, "how long a call waits for the network without progress before it fails with EIO")
 	fl.DurationVar(&f.drain, "drain", 20*time.Second, "how long an unmount uploads what is pending; the rest stays in the journal")
 	fl.Var(&f.cacheSize, "cache-size", "bytes that staged and cached files may take (0: 80 % of the cache disk)")
-	fl.Var(&f.cacheMinFree, "cache-min-free", "bytes of the cache disk left to others (0: 5 %, at least 1 GiB where the disk is larger than 10)")
+	fl.Var(&f.cacheMinFree, "cache-min-free", "bytes of the cache disk left to others (0: 5 %, at least 64 MiB or a quarter of a small disk, at least 1 GiB where the disk is larger than 10)")
+	fl.DurationVar(&f.roomWait, "room-wait", time.Minute, "how long a writer waits for room in the cache while nothing is uploaded, before it gets ENOSPC")
 	fl.Uint32Var(&f.uid, "uid", uint32(os.Getuid()), "owner of objects that carry none")
 	fl.Uint32Var(&f.gid, "gid", uint32(os.Getgid()), "group of objects that carry none")
 	fl.StringVar(&f.fileMode, "file-mode", "0644", "mode of objects that carry none, octal")
@@ -255,7 +257,7 @@ func (f *mountFlags) queueOptions(p place, log *slog.Logger) writeback.Options {
 	host, _ := os.Hostname()
 	return writeback.Options{Eager: f.eager == "on", KeepBoth: f.conflict == "keep-both", KeepACL: f.keepACL, Host: host, Alone: f.metaTTL == "inf",
 		Prefix: p.prefix, Delay: delay, PartSize: int64(f.partSize), Threshold: int64(f.threshold),
-		Concurrency: f.concurrency, Doubt: f.doubt, MaxDirtyAge: f.maxDirtyAge, HandleGrace: f.grace,
+		Concurrency: f.concurrency, Doubt: f.doubt, MaxDirtyAge: f.maxDirtyAge, HandleGrace: f.grace, RoomWait: f.roomWait,
 		Log: log}
 }
 
@@ -266,7 +268,7 @@ func (f *mountFlags) cacheOptions(id cache.Identity, total int64) cache.Options 
 		o.Size = total / 5 * 4
 	}
 	if o.MinFree == 0 {
-		o.MinFree = total / 20
+		o.MinFree = max(total/20, min(64<<20, total/4))
 		if total > 10<<30 {
 			o.MinFree = max(o.MinFree, 1<<30)
 		}

@@ -38,6 +38,9 @@ func inspect(ctx context.Context, dir string) (s mountStatus, err error) {
 	if u, err := c.Usage(); err == nil {
 		s.Cache = cacheStatus{Used: u.Used, Free: u.Free, Total: u.Total}
 	}
+	if s.Room, err = writeback.RoomOf(j, c); err != nil {
+		return s, err
+	}
 	return s, s.addLost(c)
 }
 
@@ -98,6 +101,7 @@ func printStatus(w io.Writer, s mountStatus) {
 	row("interrupted", "%d", q.Interrupted)
 	row("lost+found", "%d, %s on the disk", len(s.LostAndFound), size(s.LostBytes))
 	row("cache", "%s used, %s free, in %s", size(s.Cache.Used), size(s.Cache.Free), s.CacheDir)
+	printRoom(row, s.Room)
 	t.Flush()
 	for _, u := range q.Uploading {
 		if u.Parts > 0 {
@@ -119,6 +123,26 @@ func printStatus(w io.Writer, s mountStatus) {
 	}
 	if len(s.LostAndFound) > 0 {
 		fmt.Fprintf(w, "  %-10s `ossmount recover list` tells what can be done\n", "")
+	}
+}
+
+func printRoom(row func(name, f string, args ...any), r writeback.RoomStatus) {
+	of := ""
+	if r.Quota > 0 {
+		of = " of " + size(r.Quota)
+	}
+	row("room", "%s%s used: %s pending, %s parked or interrupted, %s found, %s copies and open files", size(r.Used), of, size(r.Pending), size(r.Stuck), size(r.Found), size(r.Clean))
+	row("cache disk", "%s free, %s of it left to others, ballast of the journal %s", size(r.Disk), size(r.Reserve), size(r.Journal.Ballast))
+	if len(r.Waiting) > 0 {
+		row("no room", "%d writers wait: %s", len(r.Waiting), strings.Join(r.Waiting, ", "))
+	}
+	for _, why := range []string{r.Why, r.Journal.Why} {
+		if why != "" {
+			row("no room", "%s", why)
+		}
+	}
+	if r.Journal.Waits {
+		row("no room", "the journal waits for room to write a table")
 	}
 }
 
