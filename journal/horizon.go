@@ -106,7 +106,7 @@ func (j *Journal) keep(ctx context.Context) {
 		case <-j.wake:
 		}
 		err := j.step()
-		if err != nil && passes(err) {
+		if err != nil && j.room.passes(err) {
 			j.standsStill(err)
 			continue
 		}
@@ -125,6 +125,26 @@ func (j *Journal) step() error {
 	if target == 0 {
 		return nil
 	}
+	err := j.stepTo(target, contents)
+	if err != nil {
+		j.unsync(contents)
+	}
+	return err
+}
+
+// unsync takes back that contents are about to be synced.
+func (j *Journal) unsync(contents []uint64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, n := range contents {
+		j.unsynced[n] = struct{}{}
+	}
+}
+
+func (j *Journal) stepTo(target uint64, contents []uint64) error {
+	if err := j.room.look(); errors.Is(err, ErrGone) { // a content that is not found needs no sync
+		return err
+	}
 	if len(contents) > 0 {
 		for n, err := range j.o.Contents.SyncContents(contents) {
 			j.o.Log.Error("journal: a content could not be made durable; its file is parked", "content", n, "err", err)
@@ -134,6 +154,9 @@ func (j *Journal) step() error {
 		}
 	}
 	crash.At("contents synced")
+	if err := j.room.look(); errors.Is(err, ErrGone) {
+		return err
+	}
 	if err := j.barrier(); err != nil {
 		return err
 	}
@@ -160,7 +183,9 @@ func (j *Journal) step() error {
 }
 
 // passes reports that a step failed for a reason that may go: it is tried again.
-func passes(err error) bool { return isFull(err) || errors.Is(err, unix.EROFS) }
+func (r *room) passes(err error) bool {
+	return isFull(err) || errors.Is(err, unix.EROFS) || errors.Is(err, ErrGone) || errors.Is(r.look(), ErrGone)
+}
 
 // standsStill tells those who wait for the horizon that it does not move now.
 func (j *Journal) standsStill(err error) {
