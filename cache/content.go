@@ -51,6 +51,9 @@ func (c *Cache) touch(dir string) {
 // Open opens content n for reading and writing.
 func (c *Cache) Open(n uint64) (*Content, error) {
 	f, err := os.OpenFile(c.path(n), os.O_RDWR|unix.O_NOFOLLOW, 0)
+	if errors.Is(err, unix.EROFS) { // it can be read all the same
+		f, err = os.OpenFile(c.path(n), os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("content %d: %w", n, c.gone(err))
 	}

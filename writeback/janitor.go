@@ -28,6 +28,7 @@ func (q *Queue) janitor() {
 		}
 		q.sweep()
 		q.evict()
+		q.endShortage()
 	}
 }
 

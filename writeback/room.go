@@ -13,13 +13,14 @@ import (
 
 // shortage is how programs wait for room on the disk. Guarded by Queue.mu.
 type shortage struct {
-	waiting map[*waiter]struct{}
-	since   time.Time // when there was progress last, or the first began to wait; zero: nobody waits
-	moved   int64     // what there had been of it then
-	dropped int64     // contents that are gone, since Open
-	said    bool      // that somebody waits
-	why     string    // why room was refused last, while it is
-	spares  []func()  // give up what can be had again (Queue.Spare)
+	waiting  map[*waiter]struct{}
+	since    time.Time // when there was progress last, or the first began to wait; zero: nobody waits
+	moved    int64     // what there had been of it then
+	dropped  int64     // contents that are gone, since Open
+	dropping bool      // some have been given up, and go as soon as the horizon has moved
+	said     bool      // that somebody waits
+	why      string    // why room was refused last, while it is
+	spares   []func()  // give up what can be had again (Queue.Spare)
 }
 
 // waiter is one call that waits.
@@ -75,16 +76,31 @@ func (q *Queue) enterShortage(w *waiter) {
 }
 
 func (q *Queue) leaveShortage(w *waiter) {
-	room := q.c.Room(cache.Writer) > 0
+	q.forget(w)
+	q.endShortage()
+}
+
+func (q *Queue) forget(w *waiter) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	delete(q.short.waiting, w)
-	if len(q.short.waiting) == 0 && room {
-		if q.short.said {
-			q.log.Info("there is room again")
-		}
-		q.short.since, q.short.said, q.short.why = time.Time{}, false, ""
+}
+
+// mostOfWrite is the largest write that the kernel sends: with room for one more
+// there is no shortage.
+const mostOfWrite = 1 << 20
+
+func (q *Queue) endShortage() {
+	room := q.c.Room(cache.Writer) >= mostOfWrite
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !room || len(q.short.waiting) > 0 {
+		return
 	}
+	if q.short.said || q.short.why != "" {
+		q.log.Info("there is room again")
+	}
+	q.short.since, q.short.said, q.short.why = time.Time{}, false, ""
 }
 
 // movedLocked grows with what makes room sooner or later.
@@ -109,14 +125,15 @@ func (q *Queue) awaitRoom(ctx context.Context, w *waiter, last error) error {
 	u, _ := q.c.Usage()
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if moved := q.movedLocked(); moved != q.short.moved {
+	if moved := q.movedLocked(); moved != q.short.moved || q.short.dropping {
 		q.short.since, q.short.moved = time.Now(), moved
 	}
-	if !q.short.said {
+	still := time.Since(q.short.since)
+	if !q.short.said && still > q.o.RoomWait/4 {
 		q.short.said = true
 		q.log.Warn("no room: writers wait while the engine makes some", "file", w.key, "used", u.Used, "quota", u.Size, "disk_free", u.Disk, "reserve", u.MinFree, "err", last)
 	}
-	if still := time.Since(q.short.since); still > q.o.RoomWait {
+	if still > q.o.RoomWait {
 		return q.refuseLocked(w, fmt.Sprintf("nothing was sent or dropped for %s", q.o.RoomWait))
 	}
 	return nil
@@ -187,12 +204,20 @@ func (q *Queue) evict() {
 		want = 1 << 62
 	}
 	seq := q.giveUpCopies(want)
+	q.setDropping(seq != 0)
+	defer q.setDropping(false)
 	if seq == 0 {
 		seq = q.j.Last() // of what was spared
 	}
 	if q.j.WaitHorizon(q.work, seq) == nil {
 		q.sweep()
 	}
+}
+
+func (q *Queue) setDropping(on bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.short.dropping = on
 }
 
 // giveUpCopies takes their records from copies of want bytes in all, a batch at most.
@@ -226,7 +251,7 @@ func (q *Queue) giveUpCopies(want int64) (seq uint64) {
 	if err != nil {
 		return 0
 	}
-	q.log.Info("room is short: clean copies are given up", "copies", len(cleans))
+	q.log.Debug("room is short: clean copies are given up", "copies", len(cleans))
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, c := range cleans {

@@ -541,9 +541,13 @@ func (q *Queue) park(key string, seq uint64, why string) {
 		r.Parked = why
 		return tx.PutRow(r)
 	})
-	q.log.Warn("parked: it cannot succeed as it is; the bytes are kept", "key", key, "reason", why, "err", err)
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if err != nil { // the row is as it was, and comes to this again
+		q.blockLocked(key, seq, time.Now().Add(time.Second), err.Error())
+		return
+	}
+	q.log.Warn("parked: it cannot succeed as it is; the bytes are kept", "key", key, "reason", why)
 	q.announceLocked()
 }
 

@@ -1,8 +1,10 @@
 package writeback
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"strings"
 	"sync"
@@ -42,8 +44,11 @@ func (t *transfer) source() (*source, error) {
 		return s, nil
 	}
 	x, err := t.q.c.Open(row.Content)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errLocal, err)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w: %w", errLocal, err)
+	}
+	if err != nil { // of the disk, or of too many open files: it may go
+		return nil, err
 	}
 	sign, err := x.Sign()
 	if err == nil && sign.Size < row.Size {
