@@ -111,6 +111,7 @@ type Status struct {
 	PID          int      `json:"pid"`
 	Queue        Queue    `json:"queue"`
 	OpenFiles    []string `json:"open_for_writing"`
+	Room         Room     `json:"room"`
 	LostAndFound []struct {
 		Path    string `json:"path"`
 		Size    int64  `json:"size"`
@@ -119,6 +120,25 @@ type Status struct {
 		} `json:"witness"`
 	} `json:"lost_and_found"`
 	LostBytes int64 `json:"lost_and_found_bytes"`
+}
+
+// Room is the part of a Status about the cache disk.
+type Room struct {
+	Quota   int64 `json:"quota"`
+	Used    int64 `json:"used"`
+	Pending int64 `json:"pending"`
+	Stuck   int64 `json:"stuck"`
+	Found   int64 `json:"found"`
+	Clean   int64 `json:"clean"`
+	Reserve int64 `json:"reserve"`
+	Disk    int64 `json:"disk"`
+	Journal struct {
+		Ballast int64  `json:"ballast"`
+		Waits   bool   `json:"waits"`
+		Why     string `json:"why"`
+	} `json:"journal"`
+	Waiting []string `json:"waiting"`
+	Why     string   `json:"why"`
 }
 
 // Queue is the part of a Status about what is pending.
