@@ -31,6 +31,7 @@ type node struct {
 
 	mu   sync.Mutex
 	file *file // while it is open
+	ends int   // how often it has ceased to be
 
 	// As last told to the kernel, for those made in a directory with the
 	// set-group bit; and when a name that no row names yet came to it.

@@ -117,7 +117,8 @@ func (n *node) Open(ctx context.Context, flags uint32) (gofs.FileHandle, uint32,
 
 func (n *node) open(ctx context.Context, write, trunc bool) (*handle, error) {
 	for {
-		if h := n.share(write); h != nil {
+		h, ends := n.share(write)
+		if h != nil {
 			if trunc {
 				if err := h.x.truncate(ctx, 0); err != nil { // that very content (H14)
 					h.Release(ctx)
@@ -130,7 +131,7 @@ func (n *node) open(ctx context.Context, write, trunc bool) (*handle, error) {
 		if err != nil {
 			return nil, err
 		}
-		if n.install(x) {
+		if n.install(x, ends) {
 			return &handle{x: x, writes: write}, nil
 		}
 		x.handles, x.writers = 0, 0
@@ -138,15 +139,16 @@ func (n *node) open(ctx context.Context, write, trunc bool) (*handle, error) {
 	}
 }
 
-// share opens the node's file once more, if it is open.
-func (n *node) share(write bool) *handle {
+// share opens the node's file once more, if it is open; else it returns how often
+// it has been until now.
+func (n *node) share(write bool) (h *handle, ends int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	x := n.file
 	if x == nil || !x.again(write) {
-		return nil
+		return nil, n.ends
 	}
-	return &handle{x: x, writes: write}
+	return &handle{x: x, writes: write}, n.ends
 }
 
 // again counts one more handle; false: the last one has just gone.
@@ -166,10 +168,12 @@ func (x *file) again(write bool) bool {
 	return true
 }
 
-func (n *node) install(x *file) bool {
+// install makes x the node's file, unless the node has another by now or had one
+// since it was looked what x shall be: what was found may not be so any more.
+func (n *node) install(x *file, ends int) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.file != nil {
+	if n.file != nil || n.ends != ends {
 		return false
 	}
 	n.file = x

@@ -440,3 +440,39 @@ func TestTheWayMovesMeanwhile(t *testing.T) {
 		})
 	}
 }
+
+// A file is opened, written to and closed by somebody else while an open looks
+// where its bytes are: what that has found is not what the file is.
+func TestOpenBesideAWholeLifeOfTheFile(t *testing.T) {
+	b := newTestbed(t, t.TempDir())
+	defer b.tidy()
+	gofs.NewNodeFS(b.fs.Root(), &gofs.Options{})
+	b.object(t, "f", []byte("what it was"))
+	inode, errno := b.fs.root.Lookup(t.Context(), "f", &fuse.EntryOut{})
+	if errno != 0 {
+		t.Fatal(errno)
+	}
+	n := inode.Operations().(*node)
+	_, ends := n.share(true)
+	x, err := n.prepare(t.Context(), true, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, _, errno := n.Open(t.Context(), syscall.O_WRONLY)
+	if errno != 0 {
+		t.Fatal(errno)
+	}
+	other := h.(*handle)
+	if _, errno := other.Write(t.Context(), []byte(" and more"), 11); errno != 0 {
+		t.Fatal(errno)
+	}
+	if errno := other.Flush(t.Context()); errno != 0 {
+		t.Fatal(errno)
+	}
+	other.Release(t.Context())
+	if n.install(x, ends) {
+		t.Errorf("it was opened with %d bytes, and has %d", x.size, len("what it was and more"))
+	}
+	x.handles, x.writers = 0, 0
+	x.end(true)
+}
