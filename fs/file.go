@@ -52,6 +52,8 @@ type file struct {
 	front     int64 // all bytes before are written, one after another
 	tellAfter int64 // size from which the queue is told that it grows; 0: never
 
+	sum sum // of all size bytes
+
 	attr    object.Attr
 	headers object.Headers
 	meta    object.Meta
@@ -124,6 +126,7 @@ func (x *file) rowLocked(open bool) (*writeback.Row, error) {
 		return nil, err
 	}
 	r.Content, r.SignSize, r.SignMtime = x.content.Number(), sign.Size, sign.Mtime
+	r.CRC64, r.HasCRC = x.sum.crc, x.sum.known
 	x.rootLocked(r)
 	return r, nil
 }

@@ -10,6 +10,7 @@ import (
 	gofs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
 
+	"github.com/ossmount/ossmount/internal/crc64"
 	"github.com/ossmount/ossmount/internal/object"
 	"github.com/ossmount/ossmount/journal"
 	"github.com/ossmount/ossmount/writeback"
@@ -60,7 +61,7 @@ func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out 
 	}
 	inode := n.child(ctx, name, e, out)
 	c := inode.Operations().(*node)
-	x := &file{n: c, fs: n.fs, content: content, attr: e.attr, known: known, isNew: true,
+	x := &file{n: c, fs: n.fs, content: content, attr: e.attr, sum: ofNothing, known: known, isNew: true,
 		handles: 1, writers: 1} // also where the handle only reads: its close makes the name
 	x.followLocked()
 	n.fs.q.OpenForWrite(content.Number())
@@ -218,6 +219,7 @@ func (n *node) tryPrepare(ctx context.Context, write, trunc bool) (*file, error)
 			return nil, err
 		}
 		x.content, x.size, x.named, x.vouched, x.changed = y, 0, false, false, true
+		x.sum = ofNothing
 		x.attr.Modified(now())
 	} else if err := n.fs.readable(ctx, e); err != nil {
 		return nil, err
@@ -274,6 +276,7 @@ func (x *file) find(ctx context.Context, e *entry) (err error) {
 		}
 		ref = e.row.Base
 	}
+	x.sum = sumOf(ref, e.size)
 	n, err := x.fs.q.CleanCopy(ref)
 	if err != nil {
 		return err
@@ -293,7 +296,7 @@ func (x *file) fromRow(r *writeback.Row) (err error) {
 	if x.content, err = x.fs.c.Open(r.Content); err != nil {
 		return err
 	}
-	x.seq, x.origin, x.dirty = r.Seq, r.Base, r.Dirty
+	x.seq, x.origin, x.dirty, x.sum = r.Seq, r.Base, r.Dirty, sumIn(r)
 	if !r.HasHoles() {
 		return nil
 	}
@@ -315,6 +318,7 @@ func (x *file) fromText(r *writeback.Row) error {
 		return err
 	}
 	x.content, x.vouched = y, false
+	x.sum = sum{crc: crc64.Update(0, []byte(r.Text)), known: true}
 	return nil
 }
 
@@ -410,6 +414,7 @@ func (n *node) clearFile(x *file) {
 	defer n.mu.Unlock()
 	if n.file == x {
 		n.file = nil
+		n.ends++
 	}
 	n.fs.mu.Lock()
 	defer n.fs.mu.Unlock()

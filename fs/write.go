@@ -143,7 +143,7 @@ func (x *file) emptyLocked() error {
 	x.useLocked(y)
 	x.base.release()
 	x.base, x.local = nil, nil
-	x.size = 0
+	x.size, x.sum = 0, ofNothing
 	return nil
 }
 
@@ -209,6 +209,7 @@ func (x *file) tryWrite(ctx context.Context, p []byte, off int64) (n int, err er
 	err = x.change(ctx, false, func() error {
 		n, err = x.content.WriteAt(p, off)
 		if end := off + int64(n); n > 0 {
+			x.addLocked(p[:n], off)
 			x.markLocked(off, end)
 			x.growLocked(end)
 			if off <= x.front {
@@ -231,6 +232,12 @@ func (x *file) tryTruncate(ctx context.Context, size int64) error {
 	return x.change(ctx, size == 0, func() error {
 		if err := x.content.Truncate(size); err != nil {
 			return err
+		}
+		switch {
+		case size == 0:
+			x.sum = ofNothing
+		case size != x.size:
+			x.sum = sum{}
 		}
 		x.growLocked(size)
 		x.size = size
@@ -257,6 +264,9 @@ func (x *file) tryAllocate(ctx context.Context, off, n int64, mode uint32) error
 	return x.change(ctx, false, func() error {
 		if err := x.content.Allocate(mode, off, n); err != nil {
 			return err
+		}
+		if mode&(fallocPunch|fallocZero) != 0 || mode&fallocKeepSize == 0 && off+n > x.size {
+			x.sum = sum{}
 		}
 		if mode&fallocKeepSize == 0 {
 			x.growLocked(off + n)

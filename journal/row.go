@@ -54,6 +54,12 @@ type Row struct {
 	// about it: its metadata is taken over as HEAD shows it.
 	Unlearnt bool `json:"ul,omitempty"`
 
+	// CRC64 of the file's bytes as they were written, if it is known: what is
+	// published must have it, so that bytes which the cache disk has damaged
+	// never become an object.
+	CRC64  uint64 `json:"cr,omitempty"`
+	HasCRC bool   `json:"hc,omitempty"`
+
 	// Headers and foreign user metadata that a rewrite keeps (H22).
 	Headers object.Headers `json:"h,omitempty"`
 	Meta    object.Meta    `json:"m,omitempty"`
@@ -172,6 +178,9 @@ func (r *Row) Changed() extent.Set {
 
 // Rootless makes r a row without a base: all its bytes are here.
 func (r *Row) Rootless() { r.Base, r.Tags, r.Dirty, r.Whole = object.Ref{}, nil, nil, false }
+
+// ForgetSum says that the bytes may be others than those whose CRC64 was known.
+func (r *Row) ForgetSum() { r.CRC64, r.HasCRC = 0, false }
 
 // Waiting reports whether the engine may ever carry the row by itself.
 func (r *Row) Waiting() bool { return r.Parked == "" && !r.Interrupted }

@@ -118,7 +118,7 @@ func (t *transfer) single() error {
 			return object.Ref{}, errStopped
 		}
 		defer t.q.requests.Release(1)
-		body := src.body(0, t.row.Size)
+		body := src.all()
 		defer body.Close()
 		ref, err := t.q.remote.Put(ctx, t.row.Key, body, t.row.Size, t.newOptions(tag))
 		if err == nil {
@@ -179,7 +179,7 @@ func (t *transfer) publish(tag string, send func(ctx context.Context, tag string
 	switch {
 	case err == nil:
 		return t.settle(ref, started)
-	case errors.Is(err, errStopped) || object.FateOf(err) != object.Unknown:
+	case errors.Is(err, errStopped), errors.Is(err, errLocal), object.FateOf(err) != object.Unknown:
 		if t.isStopped() && object.FateOf(err) == object.NotSent {
 			err = errStopped
 		}
@@ -483,6 +483,7 @@ func (t *transfer) settleNow(tx *journal.Tx, cur *Row, ref object.Ref, s *settle
 		// Attributes are fixed at Initiate (H21): the rest of the row is a
 		// copy of the new version onto itself.
 		cur.Rootless()
+		cur.ForgetSum()
 		cur.Base, cur.Content, cur.Text, cur.Note, cur.Open = ref, 0, "", nil, false
 		cur.Expected, cur.Known = ref, true
 		return tx.PutRow(cur)

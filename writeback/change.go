@@ -355,6 +355,9 @@ func (c *Change) set(next *Row) error {
 			// Its base may have been replaced by bytes of its own since.
 			next.Base, next.Tags = old.Base, old.Tags
 		}
+		if old.Content != 0 && old.Content == next.Content && !next.HasCRC && strings.HasPrefix(old.Parked, damagedPrefix) {
+			next.Parked = old.Parked // a change of some of the bytes mends none of the others
+		}
 		if old.Kind == next.Kind && old.Closed != 0 {
 			next.Closed = min(next.Closed, old.Closed)
 		}

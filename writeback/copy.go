@@ -94,6 +94,9 @@ func (t *transfer) alreadyThere() (done bool, err error) {
 // isMade compares the CRC64 of info with what is known of that of the row: that
 // of the local bytes, of the base, or of the parts that were to be joined.
 func (t *transfer) isMade(info object.Info) (same bool, err error) {
+	if same, known := isSum(t.row, info); known {
+		return same, nil
+	}
 	switch row := t.row; {
 	case row.IsHole():
 		return !row.Base.HasCRC || !info.HasCRC || row.Base.CRC64 == info.CRC64, nil
@@ -347,6 +350,7 @@ func (q *Queue) filled(row *Row, y *cache.Content) error {
 		if err := q.remembered(tx, cur); err != nil {
 			return err
 		}
+		baseSum(cur, size)
 		cur.Rootless()
 		cur.Content, cur.Size = y.Number(), size
 		cur.SignSize, cur.SignMtime = sign.Size, sign.Mtime

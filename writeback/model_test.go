@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/ossmount/ossmount/cache"
+	"github.com/ossmount/ossmount/internal/crc64"
 	"github.com/ossmount/ossmount/internal/extent"
 	"github.com/ossmount/ossmount/internal/object"
 	"github.com/ossmount/ossmount/journal"
@@ -601,6 +602,9 @@ func (m *model) commit(w *writer, open bool) {
 	next.Expected, next.Known = m.look(key)
 	if row != nil {
 		next.Closed = row.Closed
+	}
+	if crc := crc64.Update(0, []byte(w.ino.text)); crc%4 > 0 { // some files were not written one after another
+		next.CRC64, next.HasCRC = crc, true
 	}
 	m.change(func(c *Change) error {
 		w.root(next)

@@ -51,6 +51,9 @@ func (t *transfer) multipart() error {
 	if err := t.checksums(u, parts); err != nil {
 		return t.restart(err)
 	}
+	if err := t.asWritten(parts, src); err != nil {
+		return err
+	}
 	if err := t.look(); err != nil {
 		return err
 	}

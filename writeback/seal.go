@@ -1,6 +1,7 @@
 package writeback
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -65,8 +66,8 @@ func (q *Queue) Unneeded(n uint64) {
 // change:
 //
 //   - no transfer reads it any more, none that read it is taken for its bytes;
-//   - nothing vouches for its bytes: a row that names it says that it is open,
-//     a clean copy has lost its record, and if a power cut could bring the
+//   - nothing vouches for its bytes: a row that names it says that it is open
+//     and knows no sum of them, a clean copy has lost its record, and if a power cut could bring the
 //     state before back, the horizon has moved on (docs/durability.md).
 //
 // clone reports that the content must not be changed but cloned, because its
@@ -97,11 +98,12 @@ func (q *Queue) BeforeWrite(ctx context.Context, n uint64, mayClone bool) (clone
 			if err != nil {
 				return err
 			}
-			if r != nil && r.Content == n && !r.Open {
-				if vouched = r.Vouched; vouched == 0 {
-					vouched = r.Seq
+			if r != nil && r.Content == n && (!r.Open || r.HasCRC) {
+				if !r.Open {
+					vouched = cmp.Or(r.Vouched, r.Seq)
 				}
 				r.Open = true
+				r.ForgetSum()
 				if err := tx.PutRow(r); err != nil {
 					return err
 				}

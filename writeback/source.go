@@ -25,7 +25,7 @@ type source struct {
 	close func()
 
 	mu   sync.Mutex
-	lost error // why a range of the base could not be had
+	lost error // why a range of the base could not be had, or what is here is not right
 }
 
 // source opens the bytes of the row and makes sure that those are there that
@@ -65,8 +65,8 @@ func (t *transfer) source() (*source, error) {
 	return s, nil
 }
 
-// why returns err, or, where a body failed because the base could not be read,
-// what was the matter with that.
+// why returns err, or, where a body failed because the base could not be read or
+// the bytes here are not what they should be, what was the matter with that.
 func (s *source) why(err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -75,6 +75,9 @@ func (s *source) why(err error) error {
 	}
 	lost := s.lost
 	s.lost = nil
+	if errors.Is(lost, errLocal) {
+		return lost
+	}
 	return &object.Error{Op: "GetObject", Key: s.base.Key, Kind: object.KindOf(lost), Fate: object.NotSent, Err: lost}
 }
 

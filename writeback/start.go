@@ -97,8 +97,9 @@ func (q *Queue) judge(r *Row, cut bool) (changed bool) {
 		}
 	}
 	switch {
-	case torn && (!r.Interrupted || r.Size != sign.Size):
+	case torn && (!r.Interrupted || r.Size != sign.Size || r.HasCRC):
 		r.Interrupted, r.Open = true, true
+		r.ForgetSum()
 		q.asFound(r, sign.Size)
 		return true
 	case !torn && r.Open:
