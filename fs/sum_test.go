@@ -144,6 +144,7 @@ func TestSumOfWhatIsWritten(t *testing.T) {
 		{"punched", func(s *summed) { s.write(0, "one"); s.allocate(0, 2, fallocPunch|fallocKeepSize) }, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			s := newSummed(t)
 			s.create()
 			c.story(s)

@@ -37,8 +37,8 @@ var staircase = map[string]struct{ code, tests []string }{
 		tests: []string{"internal/ossemu", "internal/remote"},
 	},
 	"fs": {
-		code:  []string{"writeback", "cache", "journal", "internal/object", "internal/extent", "internal/crash"},
-		tests: []string{"internal/ossemu", "internal/remote", "internal/crc64"},
+		code:  []string{"writeback", "cache", "journal", "internal/object", "internal/extent", "internal/crc64", "internal/crash"},
+		tests: []string{"internal/ossemu", "internal/remote"},
 	},
 	"cmd/ossmount": {
 		code: []string{"fs", "writeback", "cache", "journal", "internal/object", "internal/extent", "internal/remote", "internal/ossemu", "internal/crc64"},
