@@ -1,6 +1,7 @@
 package writeback
 
 import (
+	"slices"
 	"time"
 
 	"github.com/ossmount/ossmount/cache"
@@ -14,21 +15,71 @@ import (
 func (q *Queue) unneedLocked(n, at uint64) { q.unneeded[n] = max(q.unneeded[n], at) }
 
 // janitor drops contents that are not needed any more once the horizon has
-// passed the state that gave them up (H2), and evicts clean copies when room
-// is short (room.go).
+// passed the state that gave them up (H2), forgets doubts that are over, and evicts
+// clean copies when room is short (room.go).
 func (q *Queue) janitor() {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
+	doubts := time.NewTicker(max(q.o.Doubt, time.Second))
+	defer doubts.Stop()
 	for {
 		select {
 		case <-q.work.Done():
 			return
+		case <-doubts.C:
+			q.forgetDoubts()
+			continue
 		case <-tick.C:
 		case <-q.tidy: // somebody waits for room
 		}
 		q.sweep()
 		q.evict()
 		q.endShortage()
+	}
+}
+
+// forgetDoubts drops the doubts about keys that have no row, once everything that
+// was sent has landed: a row that comes now finds what has come of it. A key that is
+// never used again would keep its doubt for ever.
+func (q *Queue) forgetDoubts() {
+	over := func(tx *journal.Tx, key string) (bool, error) {
+		d, err := tx.Doubt(key)
+		if err != nil || d == nil || d.Flying != 0 || time.Since(d.Since) < q.o.Doubt {
+			return false, err
+		}
+		row, err := tx.Row(key)
+		return row == nil, err
+	}
+	var keys []string
+	err := q.j.View(func(tx *journal.Tx) error {
+		for key := range tx.Doubts() {
+			if yes, err := over(tx, key); err != nil {
+				return err
+			} else if yes {
+				keys = append(keys, key)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return
+	}
+	for some := range slices.Chunk(keys, inCommit) {
+		_, err := q.j.Update(func(tx *journal.Tx) error {
+			for _, key := range some {
+				if yes, err := over(tx, key); err != nil {
+					return err
+				} else if yes {
+					if err := tx.DropDoubt(key); err != nil {
+						return err
+					}
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return // they are over the next time, too
+		}
 	}
 }
 

@@ -1370,7 +1370,7 @@ func (m *model) hidden() (n int) {
 }
 
 func (m *model) left() {
-	m.sleep(2 * memDoubt) // whatever is late has landed
+	m.sleep(3 * memDoubt) // whatever is late has landed, and nothing is in doubt
 	m.check()
 	m.must(m.j.Check())
 	for _, key := range m.names {
@@ -1378,6 +1378,14 @@ func (m *model) left() {
 			m.fail("a row is left: %+v", r)
 		}
 	}
+	m.must(m.q.View(func(tx *journal.Tx) error {
+		for key := range tx.Doubts() {
+			if row, err := tx.Row(key); err != nil || row == nil {
+				m.fail("%q is in doubt for ever (%v)", key, err)
+			}
+		}
+		return nil
+	}))
 	m.checkUploads()
 	for key := range m.store.objects {
 		if !slices.Contains(m.names, key) && m.hidden() == 0 {
