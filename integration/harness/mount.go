@@ -116,7 +116,8 @@ type Status struct {
 		Path    string `json:"path"`
 		Size    int64  `json:"size"`
 		Witness struct {
-			Key string `json:"k"`
+			Key   string `json:"k"`
+			State string `json:"st"`
 		} `json:"witness"`
 	} `json:"lost_and_found"`
 	LostBytes int64 `json:"lost_and_found_bytes"`
