@@ -66,7 +66,7 @@ func programMain(root string) {
 	var all sync.WaitGroup
 	for w, script := range scripts {
 		all.Go(func() {
-			p := &writer{root: root}
+			p := &scribe{root: root}
 			for i, s := range script {
 				say("b %d %d", w, i)
 				if err := p.do(s); err != nil {
@@ -82,15 +82,15 @@ func programMain(root string) {
 	io.Copy(io.Discard, os.Stdin)
 }
 
-// writer is a program; it has at most one file open.
-type writer struct {
+// scribe is a program that writes; it has at most one file open.
+type scribe struct {
 	root string
 	f    int
 }
 
-func (p *writer) at(name string) string { return p.root + "/" + name }
+func (p *scribe) at(name string) string { return p.root + "/" + name }
 
-func (p *writer) do(s step) (err error) {
+func (p *scribe) do(s step) (err error) {
 	switch s.Op {
 	case "create":
 		if p.f, err = unix.Open(p.at(s.A), unix.O_CREAT|unix.O_TRUNC|unix.O_RDWR, 0o644); err != nil {
@@ -150,7 +150,7 @@ func (p *writer) do(s step) (err error) {
 }
 
 // write writes in pieces, as programs do.
-func (p *writer) write(b []byte, off int64) error {
+func (p *scribe) write(b []byte, off int64) error {
 	for len(b) > 0 {
 		n, err := unix.Pwrite(p.f, b[:min(len(b), 96<<10)], off)
 		if err != nil {
