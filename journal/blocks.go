@@ -17,7 +17,7 @@ import (
 // are not ours, at any later moment (H10). So no such mapping is made before
 // the file has its blocks. Badger and ristretto have no place for that; but all
 // of their mappings are made by one variable of x/sys
-// (docs/decisions/0013-blocks-before-a-mapping.md).
+// (docs/decisions/0014-blocks-before-a-mapping.md).
 
 // mmapper is the beginning of the type of unix.mapper.
 type mmapper struct {

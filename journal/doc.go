@@ -19,10 +19,17 @@
 //
 // # Goroutines
 //
-// One, started by Open and ended by Close: it moves the horizon every second
-// and whenever somebody waits for it. Commits are made by their callers, one
+// Two, started by Open and ended by Close: one moves the horizon every second
+// and whenever somebody waits for it (horizon.go), one makes room for what comes
+// and merges Badger's tables (merge.go). Commits are made by their callers, one
 // at a time, under one lock that also assigns the timestamps: Badger accepts
 // commits out of order and then changes the past.
+//
+// # A full disk
+//
+// Badger writes into mappings, and a store without a block ends the process. No
+// commit reaches it unless what it may need is reserved (room.go); else it is
+// ErrNoRoom, and nothing was changed.
 //
 // # What a crash leaves
 //
