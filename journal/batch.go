@@ -26,7 +26,7 @@ import (
 func (j *Journal) Batch(f func(tx *Tx) error) (seq uint64, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	last, err := j.newest()
+	last, err := j.mended()
 	if err != nil {
 		return 0, err
 	}
@@ -37,12 +37,10 @@ func (j *Journal) Batch(f func(tx *Tx) error) (seq uint64, err error) {
 		if !tx.flushed {
 			return 0, err
 		}
-		if uerr := j.takeBack(tx); uerr != nil {
-			uerr = fmt.Errorf("journal: a change could not be taken back: %w", uerr)
-			j.fail(uerr)
-			return 0, errors.Join(err, uerr)
-		}
-		return 0, err
+		tx.discard()
+		j.torn = tx.seq
+		_, uerr := j.mended()
+		return 0, errors.Join(err, uerr)
 	}
 	j.committed(tx)
 	return tx.seq, nil
@@ -103,10 +101,9 @@ func (tx *Tx) flush() error {
 	return nil
 }
 
-// takeBack undoes the part of tx that was committed; j.mu is held.
-func (j *Journal) takeBack(tx *Tx) error {
-	tx.discard()
-	_, top, err := j.setAllBack(tx.seq-1, tx.seq)
+// takeBack undoes what was committed of the batch seq; j.mu is held.
+func (j *Journal) takeBack(seq uint64) error {
+	_, top, err := j.setAllBack(seq-1, seq)
 	if err != nil {
 		return err
 	}
@@ -114,6 +111,24 @@ func (j *Journal) takeBack(tx *Tx) error {
 	defer j.smu.Unlock()
 	j.last = top
 	return nil
+}
+
+// mended returns the newest state, after what a batch has left in part is taken
+// back; j.mu is held. Where the disk has no room for that, there is no newer state
+// until it has: what is left is of a later one, which nobody reads.
+func (j *Journal) mended() (last uint64, err error) {
+	if last, err = j.newest(); err != nil || j.torn == 0 {
+		return last, err
+	}
+	if err := j.takeBack(j.torn); err != nil {
+		err = fmt.Errorf("journal: a change could not be taken back: %w", err)
+		if !isPassing(err) {
+			j.fail(err)
+		}
+		return 0, err
+	}
+	j.torn = 0
+	return j.newest()
 }
 
 // undoTornBatch undoes a batch that a crash has cut short, at Open.

@@ -89,7 +89,8 @@ type Journal struct {
 
 	mu       sync.Mutex // held from the assignment of a timestamp to its commit
 	unsynced map[uint64]struct{}
-	whole    whole // what the newest state holds
+	whole    whole  // what the newest state holds
+	torn     uint64 // a batch that is to be taken back; 0: none
 
 	smu    sync.Mutex     // the newest state; taken after mu where both are needed, never held for long
 	last   uint64         // timestamp of the newest commit; moves under mu too
@@ -275,7 +276,7 @@ func (c *Counts) add(r *Row, n int) {
 func (j *Journal) Update(f func(tx *Tx) error) (seq uint64, err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	last, err := j.newest()
+	last, err := j.mended()
 	if err != nil {
 		return 0, err
 	}

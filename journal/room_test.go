@@ -354,3 +354,48 @@ func TestStartOnAFullDisk(t *testing.T) {
 		t.Fatalf("rows %v", got)
 	}
 }
+
+// covers H10: a batch for which there is no room is taken back, at the latest when
+// there is some.
+func TestBatchOnAFullDisk(t *testing.T) {
+	t.Parallel()
+	disk := small(t, "size=64m")
+	dir := filepath.Join(disk, "journal")
+	j := open(t, dir, "boot1")
+	put(t, j, &Row{Key: "a", Kind: Put, Size: 1})
+	fill(t, filepath.Join(disk, "hog"))
+	_, err := j.Batch(func(tx *Tx) error {
+		for n := range 40_000 {
+			if err := tx.PutRow(&Row{Key: fmt.Sprintf("b%06d", n), Kind: Put, Text: strings.Repeat("x", 500)}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if !errors.Is(err, ErrNoRoom) {
+		t.Fatalf("the batch: %v", err)
+	}
+	if got := keys(t, j, ""); len(got) != 1 {
+		t.Fatalf("%d rows can be seen", len(got))
+	}
+	if _, err := j.Update(func(tx *Tx) error { return tx.PutRow(&Row{Key: "c", Kind: Put}) }); !errors.Is(err, ErrNoRoom) {
+		t.Errorf("a change before there is room: %v", err)
+	}
+	os.Remove(filepath.Join(disk, "hog"))
+	for end := time.Now().Add(time.Minute); err != nil && time.Now().Before(end); time.Sleep(time.Millisecond) {
+		_, err = j.Update(func(tx *Tx) error { return tx.PutRow(&Row{Key: "c", Kind: Put}) })
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := keys(t, j, ""); len(got) != 2 {
+		t.Fatalf("%d rows", len(got))
+	}
+	checkNow(t, j)
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := keys(t, open(t, dir, "boot1"), ""); len(got) != 2 {
+		t.Fatalf("%d rows after a start", len(got))
+	}
+}
