@@ -300,7 +300,7 @@ func (j *Journal) Update(f func(tx *Tx) error) (seq uint64, err error) {
 	if err := tx.sign(); err != nil {
 		return 0, err
 	}
-	if err := j.commitAt(tx.txn, tx.seq, tx.size); err != nil {
+	if err := j.commitInRoom(tx.txn, tx.seq, tx.size); err != nil {
 		return 0, tooBig(err)
 	}
 	j.committed(tx)

@@ -158,6 +158,11 @@ func (j *Journal) commitAt(txn *badger.Txn, seq uint64, size int64) error {
 	if err := j.room.before(); err != nil {
 		return err
 	}
+	return j.commitInRoom(txn, seq, size)
+}
+
+// commitInRoom is commitAt after room.before.
+func (j *Journal) commitInRoom(txn *badger.Txn, seq uint64, size int64) error {
 	if err := txn.CommitAt(seq, nil); err != nil {
 		return err
 	}
