@@ -37,5 +37,10 @@ func (f *FS) Mount(mountpoint, name string, allowOther bool) (*fuse.Server, erro
 		return nil, err
 	}
 	go server.Serve()
-	return server, server.WaitMount()
+	// The mount is there when NewServer has returned. Not WaitMount: it opens a file of
+	// the mount from this very process, so that the kernel learns that there is no poll.
+	// A daemon that is killed meanwhile waits for its own answer: that thread cannot be
+	// killed, and keeps the lock of the cache directory until the machine is switched off
+	// or the connection is aborted (H42). This process opens nothing in its own mount.
+	return server, nil
 }

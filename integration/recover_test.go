@@ -500,3 +500,36 @@ func (e *env) oneVersion(key string, size int) {
 		e.Errorf("object %s is torn: %d bytes, begins %.10q", key, len(b), b)
 	}
 }
+
+// A daemon that is killed as soon as its mount is to be seen is gone then, and whoever
+// mounts next finds the cache directory free: nothing of it waits for itself.
+// covers H42
+func TestDaemonsKilledWhileTheyMountAreGone(t *testing.T) {
+	t.Parallel()
+	e := setup(t)
+	m := e.mount("cache")
+	for i := range 60 {
+		m.kill9()
+		e.ok(harness.Detach(m.Point))
+		p, err := harness.Start(harness.Credentials(), m.Bin, append([]string{"mount", m.Source, m.Point, "--cache-dir=" + m.Cache}, m.Flags...)...)
+		e.ok(err)
+		for deadline := time.Now().Add(patience); ; {
+			at, err := harness.Mounted(m.Point)
+			e.ok(err)
+			if len(at) > 0 {
+				break
+			}
+			if time.Now().After(deadline) || p.Ended() {
+				t.Fatalf("it does not mount: %s", p.Err)
+			}
+		}
+		for begin := time.Now(); time.Since(begin) < time.Duration(i)*20*time.Microsecond; { // each time a bit later
+		}
+		m.P = p // which kill9 waits for
+	}
+	m.kill9()
+	m.start()
+	e.write(m.in("f"), "the mount works")
+	e.reads(m.in("f"), "the mount works")
+	m.umount(0)
+}
