@@ -79,7 +79,7 @@ func TestPowerCutsInARecovery(t *testing.T) {
 func oneMachine(t *testing.T) (m *machine, end func()) {
 	e := setup(t)
 	m = &machine{env: e, tally: &tally{}, life: 1, close: "journal", r: rand.New(rand.NewPCG(*powerSeed, 99))}
-	stop, err := m.newDisk("--write-back-delay=1h")
+	stop, err := m.newDisk("--write-back-delay=1h", "--eager=off")
 	end = func() { e.check(stop()) }
 	if err != nil {
 		end()

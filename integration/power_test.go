@@ -256,7 +256,17 @@ func (m *machine) oneDisk(n int) (err error) {
 			return err
 		}
 	}
-	return m.drain()
+	if err := m.drain(); err != nil {
+		return err
+	}
+	// Those of files that a cut has left interrupted wait for somebody to act.
+	uploads, err := m.server.Uploads()
+	for _, u := range uploads {
+		if err == nil && strings.HasPrefix(u.Key, m.prefix()) {
+			err = errors.Join(m.m.Kill9(), m.abort(u))
+		}
+	}
+	return err
 }
 
 // on boots the machine and mounts.
