@@ -148,6 +148,7 @@ func (m *machine) judge() error {
 func (m *machine) fit() (map[string]*seen, []*moment, error) {
 	all, err := look(m.m.Point)
 	if err != nil {
+		m.tally.add(func() { m.tally.missing++ })
 		return nil, nil, err
 	}
 	moments := m.moments()
