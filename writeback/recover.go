@@ -100,10 +100,17 @@ func (q *Queue) PublishHeld(key string, force bool) (w Waiting, err error) {
 			if sign.Size != next.Size {
 				q.asFound(&next, sign.Size)
 			}
+			if damaged || sign.Size != next.SignSize || sign.Mtime != next.SignMtime {
+				next.ForgetSum() // of what was closed: it is published as it is
+			}
 			next.SignSize, next.SignMtime = sign.Size, sign.Mtime
 		}
 		w.Size = next.Size
-		return c.Put(&next)
+		if err := c.Put(&next); err != nil || next.Parked == "" {
+			return err
+		}
+		next.Parked = "" // which another change of a damaged file keeps
+		return c.tx.PutRow(&next)
 	})
 	return w, err
 }

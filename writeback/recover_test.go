@@ -425,7 +425,7 @@ func TestRetry(t *testing.T) {
 	r.put(t, "parked", "ours")
 	r.alter(t, "parked", func(row *Row) { row.Parked = "FileImmutable" })
 	r.put(t, "damaged", "perhaps ours")
-	r.alter(t, "damaged", func(row *Row) { row.Parked = damagedPrefix + "the disk" })
+	r.alter(t, "damaged", func(row *Row) { row.Parked, row.CRC64, row.HasCRC = damagedPrefix+"the disk", 1, true })
 	r.drained(t)
 	if w, err := r.q.Retry("parked"); err != nil || w.State != "parked" {
 		t.Errorf("%+v, %v", w, err)
