@@ -107,17 +107,24 @@ func (d *desk) holds(want map[string]string) {
 // found is what lost+found has, as key=text.
 func (d *desk) found(want ...string) {
 	d.t.Helper()
-	lost, err := d.c.LostAndFound()
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	got := map[string]bool{}
-	for _, l := range lost {
-		b, err := os.ReadFile(l.Path)
+	// A row that is taken back is gone before its bytes are there.
+	var got map[string]bool
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		lost, err := d.c.LostAndFound()
 		if err != nil {
 			d.t.Fatal(err)
 		}
-		got[l.Witness.Key+"="+string(b)] = true
+		got = map[string]bool{}
+		for _, l := range lost {
+			b, err := os.ReadFile(l.Path)
+			if err != nil {
+				d.t.Fatal(err)
+			}
+			got[l.Witness.Key+"="+string(b)] = true
+		}
+		if len(got) >= len(want) || time.Now().After(deadline) {
+			break
+		}
 	}
 	for _, w := range want {
 		if !got[w] {
