@@ -499,3 +499,37 @@ func contentOf(name string) string {
 	}
 	return filepath.Join("contents", low, n)
 }
+
+// The same in the daemon of a mount: it dies while it publishes, and the next one
+// has the bytes in lost+found again, from where they get their name.
+func TestDaemonThatDiesWhileItPublishesFoundBytes(t *testing.T) {
+	t.Parallel()
+	e := setup(t)
+	bin, err := harness.Build(context.Background(), e.dir, "crash")
+	e.ok(err)
+	text := strings.Repeat("the only copy ", 20_000)
+	m := e.mount("cache", "--write-back-delay=0s")
+	m.crashWriting("f", "", text, 0)
+	m.Bin = bin
+	for _, point := range []string{"found marked, not moved", "found moved, not committed", "witness written, not committed"} {
+		m.Env = append(harness.Credentials(), "OSSMOUNT_CRASH="+point+":1")
+		m.start()
+		l := e.recoverList(m.Point)
+		if len(l.Found) != 1 || l.Found[0].Path != "f" {
+			t.Fatalf("before %q: %+v", point, l)
+		}
+		e.reads(l.Found[0].File, text)
+		e.recoverCmd(1, "publish", l.Found[0].Name, "--mountpoint="+m.Point)
+		if _, err := m.P.Wait(patience); err != nil {
+			t.Fatalf("it did not die at %q: %v", point, err)
+		}
+		e.ok(harness.Detach(m.Point))
+	}
+	m.Env = harness.Credentials()
+	m.start()
+	e.recoverCmd(0, "publish", e.recoverList(m.Point).Found[0].Name, "--mountpoint="+m.Point)
+	e.reads(m.in("f"), text)
+	m.wait(m.Point)
+	e.object("f", text)
+	m.umount(0)
+}
