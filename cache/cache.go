@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ossmount/ossmount/internal/private"
 )
 
 // ErrBusy is returned by Open when another process has the cache directory.
@@ -79,11 +81,14 @@ func Open(dir string, o Options) (*Cache, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(filepath.Join(dir, "contents"), 0o700); err != nil {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("cache directory: %w", err)
 	}
 	if err := refuseFuse(dir); err != nil {
 		return nil, err
+	}
+	if err := private.Top(dir); err != nil {
+		return nil, fmt.Errorf("cache directory: %w", err)
 	}
 	lock, err := takeLock(filepath.Join(dir, "lock"))
 	if err != nil {
@@ -94,11 +99,9 @@ func Open(dir string, o Options) (*Cache, error) {
 		lock.Close()
 		return nil, err
 	}
-	for i := range 256 {
-		if err := os.MkdirAll(c.sub(uint64(i)), 0o700); err != nil {
-			lock.Close()
-			return nil, fmt.Errorf("cache directory: %w", err)
-		}
+	if err := c.makeDirs(); err != nil {
+		lock.Close()
+		return nil, fmt.Errorf("cache directory: %w", err)
 	}
 	if err := c.probe(); err != nil {
 		lock.Close()
@@ -124,9 +127,26 @@ func Open(dir string, o Options) (*Cache, error) {
 	return c, nil
 }
 
+// makeDirs makes the directories of contents, and refuses those, and a lost+found,
+// that are not ours alone.
+func (c *Cache) makeDirs() error {
+	if err := private.Dir(filepath.Join(c.dir, "contents")); err != nil {
+		return err
+	}
+	for i := range 256 {
+		if err := private.Dir(c.sub(uint64(i))); err != nil {
+			return err
+		}
+	}
+	if err := private.Check(c.lostDir()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
 // takeLock makes this process the only one with the directory, until it ends.
 func takeLock(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	f, err := private.Open(path, os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		return nil, err
 	}
@@ -155,7 +175,7 @@ func refuseFuse(dir string) error {
 
 func (c *Cache) identify() error {
 	path := filepath.Join(c.dir, "identity.json")
-	b, err := os.ReadFile(path)
+	b, err := private.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if c.o.Identity == (Identity{}) {
 			return fmt.Errorf("%s is not a cache directory of ossmount: nothing was ever mounted with it", c.dir)
@@ -250,7 +270,7 @@ func (c *Cache) Numbers() func(yield func(uint64) bool) {
 			}
 			for _, e := range names {
 				n, err := strconv.ParseUint(e.Name(), 16, 64)
-				if err != nil || strings.Contains(e.Name(), ".") {
+				if err != nil || strings.Contains(e.Name(), ".") || !e.Type().IsRegular() {
 					continue
 				}
 				if !yield(n) {
@@ -279,7 +299,7 @@ func (c *Cache) Mounted() bool {
 	for range c.Numbers() {
 		return true
 	}
-	_, err := os.Stat(filepath.Join(c.dir, "journal"))
+	_, err := os.Lstat(filepath.Join(c.dir, "journal"))
 	return err == nil
 }
 
@@ -308,7 +328,7 @@ func (c *Cache) Forget() { os.Remove(filepath.Join(c.dir, "identity.json")) }
 // it.
 func ReadIdentity(dir string) (Identity, error) {
 	var id Identity
-	b, err := os.ReadFile(filepath.Join(dir, "identity.json"))
+	b, err := private.ReadFile(filepath.Join(dir, "identity.json"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return id, fmt.Errorf("%s is not a cache directory of ossmount: nothing was ever mounted with it", dir)
 	}

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ossmount/ossmount/internal/private"
 )
 
 // Content is an open content: a file under a number.
@@ -50,9 +52,9 @@ func (c *Cache) touch(dir string) {
 
 // Open opens content n for reading and writing.
 func (c *Cache) Open(n uint64) (*Content, error) {
-	f, err := os.OpenFile(c.path(n), os.O_RDWR|unix.O_NOFOLLOW, 0)
+	f, err := private.Open(c.path(n), os.O_RDWR)
 	if errors.Is(err, unix.EROFS) { // it can be read all the same
-		f, err = os.OpenFile(c.path(n), os.O_RDONLY|unix.O_NOFOLLOW, 0)
+		f, err = private.Open(c.path(n), os.O_RDONLY)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("content %d: %w", n, c.gone(err))
@@ -78,6 +80,9 @@ func (c *Cache) Stat(n uint64) (Sign, error) {
 	var st unix.Stat_t
 	if err := unix.Lstat(c.path(n), &st); err != nil {
 		return Sign{}, fmt.Errorf("content %d: %w", n, err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG { // whoever has put it there: the bytes are gone
+		return Sign{}, fmt.Errorf("content %d: %w: something else stands in its place", n, os.ErrNotExist)
 	}
 	return Sign{Size: st.Size, Mtime: st.Mtim.Nano()}, nil
 }
@@ -210,7 +215,7 @@ func (c *Cache) takeDirs() []string {
 
 func (c *Cache) syncOne(n uint64) error {
 	for _, path := range []string{c.path(n), c.sidecar(n)} {
-		f, err := os.Open(path)
+		f, err := private.Open(path, os.O_RDONLY)
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/ossmount/ossmount/internal/crash"
 	"github.com/ossmount/ossmount/internal/extent"
+	"github.com/ossmount/ossmount/internal/private"
 )
 
 // Lost is bytes that no file names, kept until somebody decides.
@@ -50,8 +51,8 @@ func (c *Cache) Lose(numbers ...uint64) error {
 	if len(numbers) == 0 {
 		return nil
 	}
-	if err := os.MkdirAll(c.lostDir(), 0o700); err != nil {
-		return err
+	if err := private.Dir(c.lostDir()); err != nil {
+		return fmt.Errorf("lost+found: %w", err)
 	}
 	dirs := map[string]bool{c.dir: true, c.lostDir(): true}
 	for _, n := range numbers {
@@ -159,7 +160,7 @@ func (c *Cache) LostAndFound() ([]Lost, error) {
 	var out []Lost
 	for _, e := range names {
 		n, err := strconv.ParseUint(e.Name(), 16, 64)
-		if err != nil {
+		if err != nil || !e.Type().IsRegular() {
 			continue // a witness beside its content
 		}
 		l, err := c.Lost(n)

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"github.com/ossmount/ossmount/internal/private"
 )
 
 // maxSocketPath is the longest path that a Unix socket may have (unix(7)).
@@ -24,12 +26,8 @@ func ControlSocket(dir string) (string, error) {
 	}
 	sum := sha256.Sum256([]byte(abs))
 	own := filepath.Join(os.TempDir(), fmt.Sprintf("ossmount-%d", os.Getuid()))
-	if err := os.MkdirAll(own, 0o700); err != nil {
-		return "", err
-	}
-	st, err := os.Lstat(own)
-	if err != nil || !st.IsDir() || st.Mode().Perm() != 0o700 {
-		return "", fmt.Errorf("%s is not a directory for this user alone: remove it, or use a shorter --cache-dir", own)
+	if err := private.Dir(own); err != nil {
+		return "", fmt.Errorf("control socket: %w; or use a shorter --cache-dir", err)
 	}
 	return filepath.Join(own, hex.EncodeToString(sum[:8])+".sock"), nil
 }

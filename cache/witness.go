@@ -11,6 +11,7 @@ import (
 
 	"github.com/ossmount/ossmount/internal/extent"
 	"github.com/ossmount/ossmount/internal/object"
+	"github.com/ossmount/ossmount/internal/private"
 )
 
 // State of a content as its witness has it.
@@ -55,6 +56,9 @@ const (
 	witnessFormat = 1
 	witnessMax    = 2 << 10 // bytes in an attribute; a longer one stands in a file
 )
+
+// ErrNewer is what a newer program has written: nothing of it is touched.
+var ErrNewer = errors.New("use the newer ossmount that wrote it")
 
 const sidecarSuffix = ".x"
 
@@ -121,17 +125,38 @@ func (c *Cache) witnessAt(n uint64, path string) (w Witness, ok bool, err error)
 	size, err := unix.Lgetxattr(path, witnessName, buf)
 	switch {
 	case errors.Is(err, unix.ENODATA) || errors.Is(err, unix.EOPNOTSUPP):
-		w.Beside = c.sidecars
-	case err != nil:
-		return Witness{}, false, fmt.Errorf("witness of content %d: %w", n, err)
-	case json.Unmarshal(buf[:size], &w) != nil:
-		return Witness{}, false, nil
-	}
-	if w.Beside {
-		b, err := os.ReadFile(path + sidecarSuffix)
-		if err != nil || json.Unmarshal(b, &w) != nil {
+		if !c.sidecars {
 			return Witness{}, false, nil
 		}
+		w.Beside = true
+	case err != nil:
+		return Witness{}, false, fmt.Errorf("witness of content %d: %w", n, err)
+	default:
+		if w, ok, err = parseWitness(buf[:size], n); err != nil || !ok {
+			return Witness{}, false, err
+		}
+	}
+	if !w.Beside {
+		return w, true, nil
+	}
+	b, err := private.ReadFile(path + sidecarSuffix)
+	if err != nil {
+		return Witness{}, false, nil
+	}
+	return parseWitness(b, n)
+}
+
+// parseWitness reads what stands in the attribute of content n, or beside it; ok is
+// false for what this program has not written about that content.
+func parseWitness(b []byte, n uint64) (w Witness, ok bool, err error) {
+	var head struct { // a newer one may have other fields
+		Format int `json:"v"`
+	}
+	if json.Unmarshal(b, &head) == nil && head.Format > witnessFormat {
+		return Witness{}, false, fmt.Errorf("content %d has a witness of format %d, this program knows %d: %w", n, head.Format, witnessFormat, ErrNewer)
+	}
+	if json.Unmarshal(b, &w) != nil {
+		return Witness{}, false, nil
 	}
 	if w.Format != witnessFormat || w.Number != n {
 		return Witness{}, false, nil
@@ -142,7 +167,7 @@ func (c *Cache) witnessAt(n uint64, path string) (w Witness, ok bool, err error)
 // writeSynced writes a file whose bytes are on the disk before it may be
 // renamed over a good one.
 func writeSynced(path string, b []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
+	f, err := private.Open(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC)
 	if err != nil {
 		return err
 	}

@@ -10,12 +10,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/ossmount/ossmount/internal/crash"
+	"github.com/ossmount/ossmount/internal/private"
 )
 
 // The horizon file has two slots of slotSize bytes, written in turn. A slot is
@@ -44,10 +46,15 @@ func (j *Journal) horizonPath() string { return filepath.Join(j.dir, "horizon") 
 
 // readSlot returns the newest valid slot; ok is false when there is none.
 func readSlot(path string) (s slot, ok bool, err error) {
-	b, err := os.ReadFile(path)
+	b, err := private.ReadFile(path)
 	if err != nil {
 		return slot{}, false, err
 	}
+	return parseSlots(b, path)
+}
+
+// parseSlots reads the file's bytes; path is for the error.
+func parseSlots(b []byte, path string) (s slot, ok bool, err error) {
 	for i := 0; i+slotSize <= len(b); i += slotSize {
 		raw := b[i : i+slotSize]
 		n := int(binary.LittleEndian.Uint32(raw[4:]))
@@ -82,7 +89,7 @@ func writeSlot(path string, s slot) error {
 	binary.LittleEndian.PutUint32(raw[4:], uint32(len(b)))
 	copy(raw[8:], b)
 	binary.LittleEndian.PutUint32(raw, crc32.Checksum(raw[4:8+len(b)], castagnoli))
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
+	f, err := private.Open(path, os.O_WRONLY|os.O_CREATE)
 	if err != nil {
 		return err
 	}
@@ -105,7 +112,7 @@ func (j *Journal) keep(ctx context.Context) {
 		case <-t.C:
 		case <-j.wake:
 		}
-		err := j.step()
+		err := j.guardedStep()
 		if err != nil && j.room.passes(err) {
 			j.standsStill(err)
 			continue
@@ -116,6 +123,17 @@ func (j *Journal) keep(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// guardedStep is step. After a panic in it nothing is known of the journal's disk,
+// which counts as its failure.
+func (j *Journal) guardedStep() (err error) {
+	defer func() {
+		if what := recover(); what != nil {
+			err = fmt.Errorf("internal error: %v at %s", what, debug.Stack())
+		}
+	}()
+	return j.step()
 }
 
 // step moves the horizon to the newest state: contents first, then the

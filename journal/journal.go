@@ -16,6 +16,8 @@ import (
 
 	badger "github.com/dgraph-io/badger/v4"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/ossmount/ossmount/internal/private"
 )
 
 // ErrTooBig is returned by Update when its rows do not fit into one commit
@@ -161,7 +163,7 @@ func Open(ctx context.Context, dir string, o Options) (*Journal, error) {
 }
 
 func openOnce(dir string, o Options) (*Journal, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := checkPrivate(dir); err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
 	j := &Journal{
@@ -188,6 +190,32 @@ func openOnce(dir string, o Options) (*Journal, error) {
 		return nil, withHorizon(err, s)
 	}
 	return j, nil
+}
+
+// checkPrivate makes the journal's directories, and refuses anything in them that is
+// no file of ours: Badger would follow a link.
+func checkPrivate(dir string) error {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
+		return err
+	}
+	for _, d := range []string{dir, filepath.Join(dir, "db")} {
+		if err := private.Dir(d); err != nil {
+			return err
+		}
+		names, err := os.ReadDir(d)
+		if err != nil {
+			return err
+		}
+		for _, e := range names {
+			if e.IsDir() && e.Name() == "db" && d == dir {
+				continue
+			}
+			if err := private.File(filepath.Join(d, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // dropUnbegunLogs removes memtable logs of no length: a crash came between

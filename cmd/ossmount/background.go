@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/ossmount/ossmount/internal/private"
 )
 
 // inBackground runs the same command again as a daemon in a session of its
@@ -28,7 +30,10 @@ func inBackground(c *cobra.Command, f *mountFlags) error {
 		return fmt.Errorf("cache directory: %w", err)
 	}
 	path := filepath.Join(dir, "daemon.log")
-	log, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err := private.Top(dir); err != nil {
+		return fmt.Errorf("cache directory: %w", err)
+	}
+	log, err := private.Open(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND)
 	if err != nil {
 		return err
 	}

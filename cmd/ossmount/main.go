@@ -12,11 +12,14 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
+
+	"github.com/ossmount/ossmount/internal/private"
 )
 
 func main() { os.Exit(run(os.Args[1:])) }
 
 func run(args []string) int {
+	private.Umask()
 	root := &cobra.Command{
 		Use:   "ossmount",
 		Short: "Mount an Alibaba Cloud OSS bucket as a directory; uploads survive crashes and go on at their last part",

@@ -17,6 +17,7 @@ import (
 
 	"github.com/ossmount/ossmount/internal/extent"
 	"github.com/ossmount/ossmount/internal/object"
+	"github.com/ossmount/ossmount/internal/private"
 )
 
 // recoverFlags say which mount or cache directory is meant.
@@ -464,7 +465,7 @@ func (e *export) fill(say io.Writer, out *os.File, to string) (err error) {
 		return err
 	}
 	if e.path != "" {
-		in, err := os.Open(e.path)
+		in, err := private.Open(e.path, os.O_RDONLY)
 		if err != nil {
 			return err
 		}

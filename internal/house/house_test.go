@@ -27,11 +27,12 @@ var staircase = map[string]struct{ code, tests []string }{
 	"internal/md5lanes": {},
 	"internal/extent":   {},
 	"internal/crash":    {},
+	"internal/private":  {},
 	"internal/ossemu":   {code: []string{"internal/crc64", "internal/md5lanes"}},
 	"internal/house":    {},
 	"internal/remote":   {code: []string{"internal/object", "internal/crc64"}, tests: []string{"internal/ossemu"}},
-	"cache":             {code: []string{"internal/object", "internal/extent", "internal/crash"}},
-	"journal":           {code: []string{"internal/object", "internal/extent", "internal/crash"}},
+	"cache":             {code: []string{"internal/object", "internal/extent", "internal/crash", "internal/private"}},
+	"journal":           {code: []string{"internal/object", "internal/extent", "internal/crash", "internal/private"}},
 	"writeback": {
 		code:  []string{"cache", "journal", "internal/object", "internal/extent", "internal/crc64", "internal/crash"},
 		tests: []string{"internal/ossemu", "internal/remote"},
@@ -41,7 +42,7 @@ var staircase = map[string]struct{ code, tests []string }{
 		tests: []string{"internal/ossemu", "internal/remote"},
 	},
 	"cmd/ossmount": {
-		code: []string{"fs", "writeback", "cache", "journal", "internal/object", "internal/extent", "internal/remote", "internal/ossemu", "internal/crc64"},
+		code: []string{"fs", "writeback", "cache", "journal", "internal/object", "internal/extent", "internal/remote", "internal/ossemu", "internal/crc64", "internal/private"},
 	},
 	// What the SDK's own tests say of the server.
 	"internal/ossemu/conformance": {code: []string{"internal/ossemu"}},
