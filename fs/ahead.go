@@ -108,6 +108,6 @@ func (o *overlay) askAhead(key string, f func(ctx context.Context)) {
 			return
 		}
 		defer o.asking.Release(1)
-		f(ctx)
+		_ = o.fs.guard(func() { f(ctx) })
 	}()
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -103,6 +104,8 @@ type FS struct {
 
 	rootAttr object.Attr // of a whole bucket's root, for the life of the mount
 
+	panics atomic.Int64 // calls that a mistake of this program has ended
+
 	sayArchived sync.Once // what to do about archived objects
 	sayHidden   sync.Once // that there are keys which are not shown
 }
@@ -147,7 +150,8 @@ func (f *FS) mountOptions(name string, allowOther bool) *gofs.Options {
 		NullPermissions: true,
 		MountOptions: fuse.MountOptions{
 			AllowOther: allowOther, FsName: name, Name: "ossmount",
-			MaxWrite: 1 << 20, DirectMount: true,
+			PanicHandler: f.panicked,
+			MaxWrite:     1 << 20, DirectMount: true,
 			// Open with O_TRUNC is one request: the old bytes are not wanted.
 			ExtraCapabilities:    fuse.CAP_ATOMIC_O_TRUNC | fuse.CAP_READDIRPLUS_AUTO | fuse.CAP_HANDLE_KILLPRIV_V2,
 			IgnoreSecurityLabels: true,
@@ -186,9 +190,7 @@ func (f *FS) openKeys(which func(x *file) bool) []string {
 	var keys []string
 	for _, x := range f.openFiles() {
 		if which(x) {
-			f.tree.RLock()
-			keys = append(keys, x.n.keyLocked())
-			f.tree.RUnlock()
+			keys = append(keys, x.n.key())
 		}
 	}
 	return keys

@@ -3,6 +3,7 @@ package fs
 import (
 	"cmp"
 	"context"
+	"errors"
 	"path"
 	"path/filepath"
 	"slices"
@@ -188,8 +189,8 @@ func (o *overlay) ready(ctx context.Context, key string, found map[string]beneat
 			}
 			ctx, cancel := o.fs.patient(ctx) // for as long as answers come
 			defer cancel()
-			rows[i], err = o.standIn(ctx, k, b)
-			return err
+			perr := o.fs.guard(func() { rows[i], err = o.standIn(ctx, k, b) })
+			return errors.Join(err, perr)
 		})
 	}
 	if err := g.Wait(); err != nil {

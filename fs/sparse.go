@@ -394,7 +394,12 @@ func (s *sparse) missing(off, n, window int64, look bool) (ready bool, left int,
 			s.blocks[k] = fetching
 			k++
 		}
-		go s.fetch(i, k)
+		first, past := i, k
+		go func() {
+			if err := s.fs.guard(func() { s.fetch(first, past) }); err != nil {
+				s.fetched(first, past, err)
+			}
+		}()
 		i = k
 	}
 	return false, s.left, s.changed, nil

@@ -98,16 +98,25 @@ func (q *Queue) startDeletes() {
 // delete carries one Delete.
 func (t *transfer) delete() error {
 	b := &deletion{q: t.q, all: []*transfer{t}, errs: map[*transfer]error{}}
-	b.carry()
+	b.carryAll()
 	return b.errs[t]
 }
 
 func (q *Queue) runDeletes(all []*transfer) {
 	b := &deletion{q: q, all: all, errs: map[*transfer]error{}}
-	b.carry()
+	b.carryAll()
 	for _, t := range b.all {
 		if park := q.ended(t, b.errs[t], ""); park != "" {
 			q.park(t.row.Key, t.row.Seq, park)
+		}
+	}
+}
+
+// carryAll is carry; what panics is the end of those of which nothing was decided.
+func (b *deletion) carryAll() {
+	if err := b.q.guarded(b.carry); err != nil {
+		for _, t := range b.live() {
+			b.errs[t] = err // of one whose row is settled there is none to park
 		}
 	}
 }

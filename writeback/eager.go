@@ -88,7 +88,7 @@ func (q *Queue) grows(r *Row) (e *eager, begin bool) {
 const eagerPause = 2 * time.Second
 
 func (q *Queue) runEager(e *eager) {
-	err := e.run()
+	err := q.guard(e.run)
 	var failed *object.Error
 	if errors.As(err, &failed) {
 		q.log.Debug("an open file is not sent ahead for now", "key", e.first.Key, "err", err)
@@ -98,7 +98,7 @@ func (q *Queue) runEager(e *eager) {
 	delete(q.running, e.first.Key)
 	delete(q.eagers, e.content)
 	q.again[e.first.Key] = struct{}{}
-	if failed != nil {
+	if failed != nil || errors.Is(err, errInternal) {
 		q.eagerAfter = time.Now().Add(eagerPause)
 		q.health.learn(err, time.Now(), q.log)
 	}
@@ -148,7 +148,7 @@ func (e *eager) run() error {
 		}
 		g.Go(func() error {
 			defer release()
-			_, err := e.sendPart(u, s, src)
+			err := e.q.guard(func() error { _, err := e.sendPart(u, s, src); return err })
 			if err == nil {
 				p.done.Add(1)
 				p.sent.Add(s.n)

@@ -80,7 +80,7 @@ func (q *Queue) published(n uint64, ref object.Ref, seq uint64) {
 	defer q.mu.Unlock()
 	for f := range q.follows[n] {
 		if f.ref, f.seq = ref, seq; f.moved != nil {
-			go f.moved(ref)
+			go q.guarded(func() { f.moved(ref) })
 		}
 	}
 }

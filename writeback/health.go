@@ -36,7 +36,7 @@ func (h *health) mayStart(now time.Time, running int) (at time.Time, ok bool) {
 // learn takes the outcome of a transfer.
 func (h *health) learn(err error, now time.Time, log *slog.Logger) {
 	var e *object.Error
-	if errors.Is(err, context.Canceled) || errors.Is(err, errStopped) || errors.Is(err, errSuperseded) || errors.Is(err, errLocal) {
+	if errors.Is(err, context.Canceled) || errors.Is(err, errStopped) || errors.Is(err, errSuperseded) || errors.Is(err, errLocal) || errors.Is(err, errInternal) {
 		return // says nothing of OSS
 	}
 	if err == nil || !errors.As(err, &e) || e.Kind != object.Again && e.Kind != object.Wait {

@@ -350,7 +350,8 @@ func (t *transfer) sendParts(u *journal.Upload, todo []span, have map[int]journa
 		}
 		g.Go(func() error {
 			defer release()
-			part, err := t.sendPart(u, s, src)
+			var part journal.Part
+			err := q.guard(func() (err error) { part, err = t.sendPart(u, s, src); return err })
 			if err != nil {
 				return err
 			}

@@ -191,7 +191,9 @@ type Stats struct {
 	Conflicts    int64
 	DebtsPaid    int64
 	PartsResumed int64
-	WithoutCRC   int64 // objects of which OSS told no CRC64: size and ETag had to do
+	// InternalErrors were caught: each is a mistake of this program.
+	InternalErrors int64
+	WithoutCRC     int64 // objects of which OSS told no CRC64: size and ETag had to do
 }
 
 // Open takes the journal up where it was left and starts the engine.
@@ -236,9 +238,9 @@ func Open(ctx context.Context, o Options) (*Queue, error) {
 	if o.AtRest {
 		return q, nil
 	}
-	q.group.Go(func() error { q.schedule(); return nil })
-	q.group.Go(func() error { q.payDebts(); return nil })
-	q.group.Go(func() error { q.janitor(); return nil })
+	q.group.Go(func() error { return q.keepUp(q.schedule) })
+	q.group.Go(func() error { return q.keepUp(q.payDebts) })
+	q.group.Go(func() error { return q.keepUp(q.janitor) })
 	return q, nil
 }
 

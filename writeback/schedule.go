@@ -75,7 +75,9 @@ func (q *Queue) pick() (next time.Time) {
 			}
 			continue
 		}
-		q.consider(key)
+		if err := q.guarded(func() { q.consider(key) }); err != nil {
+			q.block(key, time.Now().Add(time.Minute), err.Error())
+		}
 	}
 	return time.Time{}
 }
@@ -282,8 +284,7 @@ func (q *Queue) start(f func()) {
 	q.group.Go(func() error {
 		defer q.poke()
 		defer q.stopped()
-		f()
-		return nil
+		return q.guarded(f)
 	})
 }
 
@@ -451,7 +452,7 @@ func inCircle(tx *journal.Tx, key string) bool {
 
 // run carries one row and takes note of how it ended.
 func (q *Queue) run(t *transfer) {
-	err := t.carry()
+	err := q.guard(t.carry)
 	var base string
 	if !t.row.Base.IsZero() {
 		base = t.row.Base.Key
@@ -499,7 +500,7 @@ func (q *Queue) ended(t *transfer, err error, base string) (park string) {
 		return ""
 	}
 	kind := object.KindOf(err)
-	if errors.Is(err, errLocal) || kind == object.Parked {
+	if errors.Is(err, errLocal) || errors.Is(err, errInternal) || kind == object.Parked {
 		q.announceLocked()
 		return err.Error()
 	}
@@ -539,6 +540,7 @@ func (q *Queue) park(key string, seq uint64, why string) {
 			return err
 		}
 		r.Parked = why
+		giveUpRow(r)
 		return tx.PutRow(r)
 	})
 	q.mu.Lock()

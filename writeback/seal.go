@@ -217,7 +217,7 @@ func (q *Queue) heldLocked(row *Row, now time.Time) time.Time {
 		if h.since.IsZero() {
 			h.since = now
 			if h.fill != nil {
-				go h.fill()
+				go q.guarded(h.fill)
 			}
 		}
 		until = later(until, h.since.Add(q.o.HandleGrace))

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -24,7 +25,21 @@ func (d *daemon) handlers() http.Handler {
 	mux.Handle("POST /umount", handle(d.umount))
 	mux.Handle("POST /recover", handle(d.desk().do))
 	mux.Handle("POST /uploads", handle(d.uploads))
-	return mux
+	return d.recovering(mux)
+}
+
+// recovering has a request that panics fail alone.
+func (d *daemon) recovering(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			if what := recover(); what != nil {
+				d.panics.Add(1)
+				d.log.Error("an internal error has ended a command; please report it", "command", r.URL.Path, "what", fmt.Sprint(what), "stack", string(debug.Stack()))
+				http.Error(w, fmt.Sprintf("internal error: %v; please report it, with what the log of the mount says", what), http.StatusInternalServerError)
+			}
+		}()
+		h.ServeHTTP(w, r)
+	})
 }
 
 func umountCommand() *cobra.Command {

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -42,6 +44,10 @@ type mountStatus struct {
 	Room         writeback.RoomStatus `json:"room"`
 	LostAndFound []cache.Lost         `json:"lost_and_found"`
 	LostBytes    int64                `json:"lost_and_found_bytes"` // that they take on the disk
+	// Goroutines of the daemon: what grows without end is a mistake.
+	Goroutines int `json:"goroutines,omitempty"`
+	// InternalErrors were caught since the mount began: mistakes of this program.
+	InternalErrors int64 `json:"internal_errors"`
 }
 
 // addLost says what is in lost+found.
@@ -86,19 +92,62 @@ type umountAnswer struct {
 	PID  int      `json:"pid"` // of the daemon, which ends now
 }
 
-func listenControl(path string, h http.Handler) (*http.Server, error) {
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, err
+// listenControl serves h at path, which may have the socket of a daemon that was
+// killed.
+func listenControl(path string, h http.Handler, log *slog.Logger) (*http.Server, error) {
+	var st unix.Stat_t
+	switch err := unix.Lstat(path, &st); {
+	case errors.Is(err, unix.ENOENT):
+	case err != nil:
+		return nil, fmt.Errorf("control socket: %w", &fs.PathError{Op: "lstat", Path: path, Err: err})
+	case st.Mode&unix.S_IFMT != unix.S_IFSOCK:
+		return nil, fmt.Errorf("control socket: %s is something else: see who has made it, and remove it", path)
+	default:
+		if err := os.Remove(path); err != nil {
+			return nil, fmt.Errorf("control socket: %w", err)
+		}
 	}
-	old := unix.Umask(0o177)
-	l, err := net.Listen("unix", path)
-	unix.Umask(old)
+	l, err := net.Listen("unix", path) // for nobody else: the umask is 077
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
-	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
+	if err := os.Chmod(path, 0o600); err != nil {
+		l.Close()
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	srv := &http.Server{Handler: fromOurUser(h), ReadHeaderTimeout: 10 * time.Second,
+		ConnContext: withPeer, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}
 	go srv.Serve(l)
 	return srv, nil
+}
+
+type peerKey struct{}
+
+// withPeer keeps in the context of a connection who has made it, as the kernel
+// knows (SO_PEERCRED, unix(7)).
+func withPeer(ctx context.Context, c net.Conn) context.Context {
+	raw, err := c.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return ctx
+	}
+	var peer *unix.Ucred
+	if err := raw.Control(func(fd uintptr) { peer, _ = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil || peer == nil {
+		return ctx
+	}
+	return context.WithValue(ctx, peerKey{}, peer.Uid)
+}
+
+// fromOurUser refuses requests that are not of the daemon's own user or of root,
+// also where somebody has given them a way to the socket.
+func fromOurUser(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		uid, known := r.Context().Value(peerKey{}).(uint32)
+		if !known || uid != 0 && int(uid) != os.Geteuid() {
+			http.Error(w, fmt.Sprintf("this mount belongs to user %d: ask as that user, or as root", os.Geteuid()), http.StatusForbidden)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
 }
 
 // findControl asks the mount at or above path for its control socket.
@@ -125,6 +174,9 @@ func findControl(path string) (socket, root string, err error) {
 func call(ctx context.Context, socket, path string, v, out any) error {
 	client := &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			if st, err := os.Lstat(socket); err == nil && st.Mode().Type() != os.ModeSocket {
+				return nil, fmt.Errorf("%s is no socket: see who has made it, and remove it", socket)
+			}
 			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 		},
 	}}

@@ -8,8 +8,10 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -72,6 +74,7 @@ type daemon struct {
 	mount  string // absolute
 	since  time.Time
 
+	panics  atomic.Int64 // commands that were ended by an internal error
 	ending  sync.Once
 	hurry   context.Context // ends when nothing shall be waited for any more
 	hurryUp context.CancelFunc
@@ -120,7 +123,7 @@ func runMount(c *cobra.Command, f *mountFlags) error {
 	if err != nil {
 		return fmt.Errorf("mount on %s: %w (is /dev/fuse there, and is this root or is fusermount3 installed?)", mountpoint, err)
 	}
-	control, err := listenControl(socket, d.handlers())
+	control, err := listenControl(socket, d.handlers(), log)
 	if err != nil {
 		d.end(0, false)
 		return err
@@ -245,6 +248,7 @@ func (d *daemon) status() (mountStatus, error) {
 	s, err := d.e.status()
 	s.Mountpoint, s.PID, s.Since = d.mount, os.Getpid(), d.since.Unix()
 	s.OpenFiles = append(s.OpenFiles, d.fs.OpenForWriting()...)
+	s.Goroutines, s.InternalErrors = runtime.NumGoroutine(), s.Queue.Stats.InternalErrors+d.fs.Panics()+d.panics.Load()
 	return s, err
 }
 

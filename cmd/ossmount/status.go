@@ -99,6 +99,9 @@ func printStatus(w io.Writer, s mountStatus) {
 	row("pending", "%s", pending)
 	row("parked", "%d", q.Parked)
 	row("interrupted", "%d", q.Interrupted)
+	if s.InternalErrors > 0 {
+		row("internal errors", "%d were caught: please report what the log says", s.InternalErrors)
+	}
 	row("lost+found", "%d, %s on the disk", len(s.LostAndFound), size(s.LostBytes))
 	row("cache", "%s used, %s free, in %s", size(s.Cache.Used), size(s.Cache.Free), s.CacheDir)
 	printRoom(row, s.Room)

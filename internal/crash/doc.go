@@ -5,5 +5,6 @@
 // Built with the tag crash, a process writes each point that it passes to the file
 // named in OSSMOUNT_CRASH_LOG, and kills itself with SIGKILL where OSSMOUNT_CRASH
 // says so: "point:n" is the n-th passing of a point. So a test learns from one run
-// which points a case passes, and walks them all in the runs after it.
+// which points a case passes, and walks them all in the runs after it. OSSMOUNT_PANIC,
+// in the same form, has the code panic there instead.
 package crash

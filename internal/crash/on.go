@@ -28,9 +28,17 @@ func At(point string) {
 			f.Close()
 		}
 	}
-	at, n, _ := strings.Cut(os.Getenv("OSSMOUNT_CRASH"), ":")
-	if want, err := strconv.Atoi(n); err == nil && at == point && passed[point] == want {
+	if isNow("OSSMOUNT_CRASH", point) {
 		syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {} // until it arrives
 	}
+	if isNow("OSSMOUNT_PANIC", point) {
+		panic("as asked for at: " + point)
+	}
+}
+
+func isNow(env, point string) bool {
+	at, n, _ := strings.Cut(os.Getenv(env), ":")
+	want, err := strconv.Atoi(n)
+	return err == nil && at == point && passed[point] == want
 }
