@@ -74,6 +74,30 @@ type env struct {
 	dir    string
 	server *harness.Server
 	mounts []*mount
+	may    map[leftover]string // what it may leave, and why
+}
+
+// leftover is something that no test leaves behind, unless it says why.
+type leftover string
+
+const (
+	uploads  leftover = "open multipart uploads"
+	nameless leftover = "contents that nothing names"
+	work     leftover = "goroutines and files of the daemon"
+	panics   leftover = "internal errors in the log"
+)
+
+// leaves allows the test to leave something behind.
+func (e *env) leaves(what leftover, why string) {
+	if e.may == nil {
+		e.may = map[leftover]string{}
+	}
+	e.may[what] = why
+}
+
+func (e *env) mayLeave(what leftover) bool {
+	_, ok := e.may[what]
+	return ok
 }
 
 // setup starts a server with its flags.
@@ -89,17 +113,21 @@ func setup(t *testing.T, serverFlags ...string) *env {
 	return e
 }
 
-// cleanup ends what a test left, and fails it if that was more than allowed:
-// a process, a mount, or, with nothing pending, a multipart upload.
+// cleanup ends what a test left, and fails it if that was more than allowed: a
+// process, a mount, a socket; of a daemon at rest a goroutine or a descriptor; of one
+// that has ended a temporary file; and, with nothing pending, a multipart upload or
+// a content that nothing names.
 func (e *env) cleanup() {
 	pending := false
 	for _, m := range e.mounts {
 		if !m.P.Ended() && !e.Failed() {
+			e.check(m.comesToRest())
 			r, err := m.Umount(e.soon())
 			if err != nil || r.Code == 1 || r.Code == 2 {
 				e.Errorf("umount: %v\n%v", err, r)
 			}
 			pending = pending || r.Code != 0
+			e.check(m.isTidy(r.Code == 0))
 		}
 		if !m.P.Ended() {
 			pending = true
@@ -112,11 +140,14 @@ func (e *env) cleanup() {
 	if at, err := harness.Mounted(e.dir); err != nil || len(at) > 0 {
 		e.Errorf("mounts are left: %q %v", at, err)
 	}
+	if at, err := harness.Listening(e.dir); err != nil || len(at) > 0 {
+		e.Errorf("sockets are left: %q %v", at, err)
+	}
 	if e.server.P == nil {
 		return
 	}
 	if !e.server.P.Ended() {
-		if !pending && !e.Failed() {
+		if !pending && !e.Failed() && !e.mayLeave(uploads) {
 			e.check(e.noUploads(5 * time.Second))
 		}
 		e.check(e.server.Stop())
@@ -124,6 +155,45 @@ func (e *env) cleanup() {
 	if strings.Contains(e.server.P.Err.String(), "DATA RACE") || strings.Contains(e.server.P.Err.String(), "panic:") {
 		e.Errorf("the OSS server:\n%s", e.server.P.Err.Tail(100))
 	}
+}
+
+// comesToRest waits until the daemon has let go of all that it took for its work.
+func (m *mount) comesToRest() error {
+	if m.e.mayLeave(work) {
+		return nil
+	}
+	if s, err := m.Status(); err != nil || s.Queue.Pending+s.Queue.Debts > 0 || len(s.OpenFiles) > 0 {
+		return err // it is not at rest
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	var above error
+	err := harness.Poll(ctx, "the daemon is at rest", func() (bool, error) {
+		r, err := m.Resources(m.e.soon())
+		above = r.Above(m.floor)
+		return above == nil, err
+	})
+	if err != nil && above != nil {
+		err = fmt.Errorf("%w: %w", err, above)
+	}
+	return err
+}
+
+// isTidy looks for what an ended daemon must not leave in its cache directory; done:
+// it had nothing left to do.
+func (m *mount) isTidy(done bool) error {
+	found, err := m.Rubbish()
+	if err == nil && len(found) > 0 {
+		err = fmt.Errorf("files are left: %q", found)
+	}
+	if err != nil || !done || m.e.mayLeave(nameless) {
+		return err
+	}
+	s, err := m.CacheStatus()
+	if err == nil && s.Cache.Nameless > 0 {
+		err = fmt.Errorf("%d contents are left that nothing names", s.Cache.Nameless)
+	}
+	return err
 }
 
 // noUploads polls until no multipart upload is open on the server.
@@ -145,7 +215,8 @@ func (e *env) noUploads(within time.Duration) error {
 // mount is a mount of a test.
 type mount struct {
 	*harness.Mount
-	e *env
+	e     *env
+	floor harness.Resources // what the daemon had when it began
 }
 
 // flags that every mount of the tests has: short waits, V4, much log.
@@ -171,9 +242,13 @@ func (e *env) mountSource(source, point, cache string, flags ...string) *mount {
 // start starts the daemon of m, again if there was one.
 func (m *mount) start() {
 	m.e.Helper()
-	err := m.Start(m.e.soon())
+	ctx := m.e.soon()
+	err := m.Start(ctx)
+	if err == nil {
+		m.floor, err = m.Resources(ctx)
+	}
 	if m.P != nil {
-		m.e.mounts = append(m.e.mounts, &mount{e: m.e, Mount: new(*m.Mount)})
+		m.e.mounts = append(m.e.mounts, &mount{e: m.e, Mount: new(*m.Mount), floor: m.floor})
 	}
 	m.e.ok(err)
 }
@@ -184,6 +259,9 @@ func (m *mount) inspectOutput() {
 	switch {
 	case strings.Contains(out, harness.Secret):
 		m.e.Errorf("the secret is in the output of the daemon")
+	case strings.Contains(out, "internal error") && !m.e.mayLeave(panics):
+		m.e.Errorf("the daemon says:\n%s", m.P.Err.Tail(200))
+	case m.e.mayLeave(panics):
 	case strings.Contains(out, "DATA RACE"), strings.Contains(out, "panic:"), strings.Contains(out, "goroutine "):
 		m.e.Errorf("the daemon says:\n%s", m.P.Err.Tail(200))
 	case m.e.Failed():

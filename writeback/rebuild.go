@@ -51,7 +51,12 @@ func (q *Queue) rebuild() error {
 	case rec.New:
 		pick = func(cache.Witness) bool { return true }
 	case rec.PowerCut:
-		return nil // what is above the horizon was taken back
+		// What is above the horizon was taken back. But a newer program may have
+		// written one of them: then nothing is touched.
+		if _, err := q.claims(func(cache.Witness) bool { return false }); errors.Is(err, cache.ErrNewer) {
+			return err
+		}
+		return nil
 	default:
 		// A close that was cut off may have written the witness of the very
 		// next state.

@@ -174,6 +174,20 @@ func (q *Queue) takeUpUploads() error {
 	return nil
 }
 
+// Nameless returns the contents that nothing names.
+func Nameless(j *journal.Journal, c *cache.Cache) (all []uint64, err error) {
+	for n := range c.Numbers() {
+		named := false
+		if err := j.View(func(tx *journal.Tx) error { _, _, named = tx.Named(n); return nil }); err != nil {
+			return nil, err
+		}
+		if !named {
+			all = append(all, n)
+		}
+	}
+	return all, nil
+}
+
 // takeUpContents sorts out the contents that nothing names: garbage, or
 // lost+found.
 func (q *Queue) takeUpContents(ctx context.Context) error {
@@ -185,15 +199,9 @@ func (q *Queue) takeUpContents(ctx context.Context) error {
 	case rec.PowerCut:
 		last = rec.Horizon
 	}
-	var nameless []uint64
-	for n := range q.c.Numbers() {
-		named := false
-		if err := q.j.View(func(tx *journal.Tx) error { _, _, named = tx.Named(n); return nil }); err != nil {
-			return err
-		}
-		if !named {
-			nameless = append(nameless, n)
-		}
+	nameless, err := Nameless(q.j, q.c)
+	if err != nil {
+		return err
 	}
 	if len(nameless) == 0 {
 		return nil

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"runtime/pprof"
 	"strings"
 	"time"
 
@@ -25,7 +26,15 @@ func (d *daemon) handlers() http.Handler {
 	mux.Handle("POST /umount", handle(d.umount))
 	mux.Handle("POST /recover", handle(d.desk().do))
 	mux.Handle("POST /uploads", handle(d.uploads))
+	mux.Handle("POST /goroutines", handle(goroutines))
 	return d.recovering(mux)
+}
+
+// goroutines tells what the daemon is doing: what hangs, and what was left behind.
+func goroutines(context.Context, struct{}) (string, error) {
+	var b strings.Builder
+	err := pprof.Lookup("goroutine").WriteTo(&b, 1)
+	return b.String(), err
 }
 
 // recovering has a request that panics fail alone.

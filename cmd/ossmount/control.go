@@ -63,9 +63,10 @@ func (s *mountStatus) addLost(c *cache.Cache) (err error) {
 }
 
 type cacheStatus struct {
-	Used  int64 `json:"used"`
-	Free  int64 `json:"free"`
-	Total int64 `json:"total"`
+	Used     int64 `json:"used"`
+	Free     int64 `json:"free"`
+	Total    int64 `json:"total"`
+	Nameless int   `json:"nameless"` // without a mount: contents that nothing names
 }
 
 // waitRequest and waitAnswer are the JSON of /wait.

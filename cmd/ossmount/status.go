@@ -38,6 +38,11 @@ func inspect(ctx context.Context, dir string) (s mountStatus, err error) {
 	if u, err := c.Usage(); err == nil {
 		s.Cache = cacheStatus{Used: u.Used, Free: u.Free, Total: u.Total}
 	}
+	nameless, err := writeback.Nameless(j, c)
+	if err != nil {
+		return s, err
+	}
+	s.Cache.Nameless = len(nameless)
 	if s.Room, err = writeback.RoomOf(j, c); err != nil {
 		return s, err
 	}
