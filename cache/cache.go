@@ -188,11 +188,8 @@ func (c *Cache) identify() error {
 	if err != nil {
 		return fmt.Errorf("cache directory: %w", err)
 	}
-	if err := json.Unmarshal(b, &c.identity); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	if c.identity.Format > identityFormat {
-		return fmt.Errorf("cache directory %s has format %d, this program knows %d: use the newer ossmount that wrote it", c.dir, c.identity.Format, identityFormat)
+	if c.identity, err = parseIdentity(b, c.dir); err != nil {
+		return err
 	}
 	want := c.o.Identity
 	want.Format = c.identity.Format
@@ -200,6 +197,23 @@ func (c *Cache) identify() error {
 		return fmt.Errorf("cache directory %s belongs to %s, not to %s: give each mount a --cache-dir of its own", c.dir, c.identity, want)
 	}
 	return nil
+}
+
+// parseIdentity reads identity.json of the cache directory dir.
+func parseIdentity(b []byte, dir string) (id Identity, err error) {
+	var head struct { // a newer one may have other fields
+		Format int `json:"format"`
+	}
+	if json.Unmarshal(b, &head) == nil && head.Format > identityFormat {
+		return id, fmt.Errorf("cache directory %s has format %d, this program knows %d: %w", dir, head.Format, identityFormat, ErrNewer)
+	}
+	if err := json.Unmarshal(b, &id); err != nil {
+		return id, fmt.Errorf("cache directory %s: identity.json cannot be read: %w: what it belongs to is not known; keep it aside, and use another --cache-dir", dir, err)
+	}
+	if id.Format < 1 || id.Bucket == "" {
+		return id, fmt.Errorf("cache directory %s: identity.json names no bucket: keep the directory aside, and use another --cache-dir", dir)
+	}
+	return id, nil
 }
 
 // writeDurably replaces path: temporary file, write, sync, rename, sync of the
@@ -335,5 +349,5 @@ func ReadIdentity(dir string) (Identity, error) {
 	if err != nil {
 		return id, err
 	}
-	return id, json.Unmarshal(b, &id)
+	return parseIdentity(b, dir)
 }

@@ -33,15 +33,21 @@ func (j *Journal) Batch(f func(tx *Tx) error) (seq uint64, err error) {
 	tx := j.begin(last, true)
 	tx.seq, tx.batch, tx.whole = last+1, true, j.whole
 	defer tx.discard()
-	if err := j.inBatch(tx, f); err != nil {
-		if !tx.flushed {
-			return 0, err
+	done := false
+	defer func() { // also when f panics: else the next change would have the same timestamp
+		if done || !tx.flushed {
+			return
 		}
 		tx.discard()
 		j.torn = tx.seq
-		_, uerr := j.mended()
-		return 0, errors.Join(err, uerr)
+		if _, uerr := j.mended(); uerr != nil {
+			err = errors.Join(err, uerr)
+		}
+	}()
+	if err := j.inBatch(tx, f); err != nil {
+		return 0, err
 	}
+	done = true
 	j.committed(tx)
 	return tx.seq, nil
 }

@@ -204,3 +204,28 @@ func TestBigBatch(t *testing.T) {
 		t.Fatalf("counts %+v", c)
 	}
 }
+
+// The code that makes a batch may panic, and the daemon goes on: nothing of it is
+// left, and the next change is one of its own. covers H31
+func TestPanicWithinABatch(t *testing.T) {
+	j := openParts(t, t.TempDir(), "boot")
+	fillDir(t, j, "from/")
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("it did not panic")
+			}
+		}()
+		_ = moveAll(j, "from/", "to/", func(i int) error {
+			if i == inBatch-1 {
+				panic("as asked for")
+			}
+			return nil
+		})
+	}()
+	wantOnly(t, j, "from/", "to/")
+	if err := moveAll(j, "from/", "to/", func(int) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	wantOnly(t, j, "to/", "from/")
+}

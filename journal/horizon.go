@@ -68,6 +68,9 @@ func parseSlots(b []byte, path string) (s slot, ok bool, err error) {
 		if t.Format > horizonFormat {
 			return slot{}, false, fmt.Errorf("%s has format %d, this program knows %d: use the newer ossmount that wrote it (%w)", path, t.Format, horizonFormat, ErrNewer)
 		}
+		if t.Format < 1 {
+			continue // nothing of ours
+		}
 		if !ok || t.Gen > s.Gen {
 			s, ok = t, true
 		}

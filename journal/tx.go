@@ -134,12 +134,28 @@ func (tx *Tx) each(prefix, start []byte, values bool, f func(key []byte, item *b
 		start = prefix
 	}
 	for it.Seek(start); it.ValidForPrefix(prefix); it.Next() {
+		if !isWhole(it.Item().Key()) {
+			continue // nothing of ours; it must not hide those behind it
+		}
 		more, err := f(it.Item().Key(), it.Item())
 		if err != nil || !more {
 			return err
 		}
 	}
 	return nil
+}
+
+// isWhole reports that a key has all that stands before its variable part.
+func isWhole(key []byte) bool {
+	switch key[0] {
+	case spaceDue, spaceDebt:
+		return len(key) >= 9
+	case spaceContent, spaceBatch:
+		return len(key) >= 10
+	case spacePart:
+		return len(key) >= 13
+	}
+	return true
 }
 
 func spaced(space byte, parts ...string) []byte {
@@ -435,7 +451,7 @@ func (tx *Tx) MaxContent() (top uint64) {
 	it := tx.txn.NewIterator(badger.IteratorOptions{Reverse: true})
 	defer it.Close()
 	it.Seek([]byte{spaceContent + 1})
-	if it.Valid() && it.Item().Key()[0] == spaceContent {
+	if it.Valid() && it.Item().Key()[0] == spaceContent && isWhole(it.Item().Key()) {
 		top = binary.BigEndian.Uint64(it.Item().Key()[1:9])
 	}
 	return top

@@ -42,7 +42,7 @@ func parseBytes(s string) (int64, error) {
 		num = num[:i]
 	}
 	n, err := strconv.ParseFloat(strings.TrimSpace(num), 64)
-	if err != nil || n < 0 || n*float64(int64(1)<<shift) > 1<<62 {
+	if err != nil || !(n >= 0) || n*float64(int64(1)<<shift) > 1<<62 {
 		return 0, fmt.Errorf("%q is not a size such as 8MiB or 1073741824", s)
 	}
 	return int64(n * float64(int64(1)<<shift)), nil

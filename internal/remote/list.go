@@ -3,6 +3,7 @@ package remote
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -78,6 +79,9 @@ func (l *listResult) page() (object.Page, error) {
 		p.Entries = make([]object.Entry, 0, n)
 	}
 	for _, e := range l.Contents {
+		if e.Key == "" || e.Size < 0 {
+			return p, fmt.Errorf("an object %q of %d bytes", e.Key, e.Size)
+		}
 		p.Entries = append(p.Entries, object.Entry{
 			Key: u.text(e.Key), ETag: unquote(e.ETag), Size: e.Size,
 			LastModified: parseTime(e.LastModified), Type: e.Type, Class: e.StorageClass,

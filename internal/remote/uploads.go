@@ -3,6 +3,7 @@ package remote
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -32,13 +33,11 @@ func (c *Client) Parts(ctx context.Context, key, uploadID string) ([]object.Part
 		if err != nil {
 			return nil, err
 		}
-		for _, p := range out.Part {
-			part := object.Part{Number: p.PartNumber, Size: p.Size, ETag: unquote(p.ETag)}
-			if crc, err := strconv.ParseUint(strings.TrimSpace(p.HashCrc64ecma), 10, 64); err == nil {
-				part.CRC64, part.HasCRC = crc, true
-			}
-			all = append(all, part)
+		some, err := out.parts()
+		if err != nil {
+			return nil, broken(r.op, key, a.status, err)
 		}
+		all = append(all, some...)
 		if !out.IsTruncated {
 			return all, nil
 		}
@@ -58,6 +57,20 @@ type partsResult struct {
 		Size                int64
 		ETag, HashCrc64ecma string
 	}
+}
+
+func (l *partsResult) parts() (all []object.Part, err error) {
+	for _, p := range l.Part {
+		part := object.Part{Number: p.PartNumber, Size: p.Size, ETag: unquote(p.ETag)}
+		if part.Number < 1 || part.Size < 0 {
+			return nil, fmt.Errorf("part %d of %d bytes", part.Number, part.Size)
+		}
+		if crc, err := strconv.ParseUint(strings.TrimSpace(p.HashCrc64ecma), 10, 64); err == nil {
+			part.CRC64, part.HasCRC = crc, true
+		}
+		all = append(all, part)
+	}
+	return all, nil
 }
 
 // Uploads is ListMultipartUploads for one key, all its pages: the uploads
