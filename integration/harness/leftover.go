@@ -58,9 +58,10 @@ func (m *Mount) Resources(ctx context.Context) (r Resources, err error) {
 		if !ok || err != nil {
 			continue
 		}
-		if !isBounded(block) {
-			r.Goroutines += n
+		if isBounded(block) {
+			continue
 		}
+		r.Goroutines += n
 		if isOurs(block) && !isResident(block) {
 			r.Busy = append(r.Busy, block)
 		}
