@@ -216,8 +216,8 @@ func (c *Cache) takeDirs() []string {
 func (c *Cache) syncOne(n uint64) error {
 	for _, path := range []string{c.path(n), c.sidecar(n)} {
 		f, err := private.Open(path, os.O_RDONLY)
-		if errors.Is(err, os.ErrNotExist) {
-			continue
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, private.ErrNotOurs) {
+			continue // gone: no failure of the disk, which would be final (H11)
 		}
 		if err != nil {
 			return err
