@@ -259,7 +259,7 @@ func (m *mount) inspectOutput() {
 	switch {
 	case strings.Contains(out, harness.Secret):
 		m.e.Errorf("the secret is in the output of the daemon")
-	case strings.Contains(out, "internal error") && !m.e.mayLeave(panics):
+	case strings.Contains(out, "please report it") && !m.e.mayLeave(panics):
 		m.e.Errorf("the daemon says:\n%s", m.P.Err.Tail(200))
 	case m.e.mayLeave(panics):
 	case strings.Contains(out, "DATA RACE"), strings.Contains(out, "panic:"), strings.Contains(out, "goroutine "):
