@@ -1,6 +1,7 @@
 # `make` lists the targets. CI runs `make test` (.ci/run).
 
 GO ?= go
+GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.9.0
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # What can be tested without a mount; the rules of the house are of lint.
@@ -17,7 +18,7 @@ POWER_CUTS ?= 300
 POWER_SEED ?= 1
 DAMAGES    ?= 1000
 
-.PHONY: help build demo test tools lint unit race integration crash damage power chaos conformance bench fuzz cover clean
+.PHONY: help build demo test tools lint unit race integration crash damage power chaos conformance bench fuzz vuln cover clean
 
 help: ## print this list
 	@awk -F ' ## ' '/^[a-z]+:.* ## /{ sub(/:.*/, "", $$1); printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,6 +73,9 @@ fuzz: ## each fuzz target for FUZZ_TIME (30s)
 	@grep -rH '^func Fuzz' --include='*_test.go' . | sed 's|/[^/:]*:func \([A-Za-z0-9_]*\).*| \1|' | while read -r dir name; do \
 		echo "$(GO) test $$dir -fuzz=$$name"; \
 		$(GO) test "$$dir" -run='^$$' -fuzz="^$$name$$" -fuzztime=$(FUZZ_TIME) -fuzzminimizetime=10x || exit 1; done
+
+vuln: ## known vulnerabilities in what is linked in (asks vuln.go.dev: needs the network)
+	$(GO) run $(GOVULNCHECK) ./...
 
 cover: ## how much of each package its tests and those of the others reach
 	@mkdir -p bin

@@ -327,6 +327,7 @@ func TestDrainFinishesWithoutAMount(t *testing.T) {
 	}
 }
 
+// covers H46
 func TestUmountWithOpenFiles(t *testing.T) {
 	t.Parallel()
 	e := setup(t)
@@ -393,6 +394,7 @@ func TestSIGTERMDrainsAndUnmounts(t *testing.T) {
 	}
 }
 
+// covers H46
 func TestStaleMountsOfKilledDaemonsAreCleaned(t *testing.T) {
 	t.Parallel()
 	e := setup(t)

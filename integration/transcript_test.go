@@ -302,6 +302,7 @@ func compare(t *testing.T, plain, mount []string) {
 	}
 }
 
+// covers H29, H30
 func TestHabitsOfALocalFileSystem(t *testing.T) {
 	t.Parallel()
 	e := setup(t)

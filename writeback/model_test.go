@@ -1536,6 +1536,7 @@ func findSeeds(t *testing.T, off rules) {
 	}
 }
 
+// covers H3, H4, H13, H20
 func TestModelFindsNothingWrong(t *testing.T) {
 	if *modelSeed >= 0 {
 		if found := playModel(t, *modelSeed, rules{}, true); found != "" {

@@ -130,7 +130,7 @@ func TestResume(t *testing.T) {
 }
 
 // A part that OSS holds counts only if it is known to have the local bytes. covers
-// H27
+// H27 covers H27
 func TestSameBytes(t *testing.T) {
 	const text = "some bytes"
 	right := memPart{[]byte(text), etagOf([]byte(text))}.part(1)
