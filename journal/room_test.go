@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"go.uber.org/goleak"
 )
 
 // small mounts a file system in memory, which the test has for itself.
@@ -38,7 +40,7 @@ func TestMain(m *testing.M) {
 	case dir != "":
 		update(dir)
 	}
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m) // whoever opens the room closes it
 }
 
 // update changes rows for ever, and says each that was accepted.
