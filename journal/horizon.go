@@ -128,6 +128,18 @@ func (j *Journal) keep(ctx context.Context) {
 	}
 }
 
+// guarded runs f; a panic in it ends the journal's work, and not the process: nothing
+// is known of it then.
+func (j *Journal) guarded(f func()) {
+	defer func() {
+		if what := recover(); what != nil {
+			j.o.Log.Error("journal: an internal error; no change is accepted any more; please report it", "what", fmt.Sprint(what), "stack", string(debug.Stack()))
+			j.fail(fmt.Errorf("journal: internal error: %v", what))
+		}
+	}()
+	f()
+}
+
 // guardedStep is step. After a panic in it nothing is known of the journal's disk,
 // which counts as its failure.
 func (j *Journal) guardedStep() (err error) {

@@ -157,7 +157,7 @@ func Open(ctx context.Context, dir string, o Options) (*Journal, error) {
 	j.group, run = errgroup.WithContext(run)
 	if !o.ReadOnly {
 		j.group.Go(func() error { j.keep(run); return nil })
-		j.group.Go(func() error { j.tend(run); return nil })
+		j.group.Go(func() error { j.guarded(func() { j.tend(run) }); return nil })
 	}
 	return j, nil
 }
