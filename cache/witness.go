@@ -35,6 +35,9 @@ type Witness struct {
 	Attr    object.Attr `json:"a,omitzero"`
 	Boot    string      `json:"bo,omitempty"` // boot of the machine that it was written in
 
+	CRC64  uint64 `json:"cr,omitempty"` // of the bytes as they were written, if known
+	HasCRC bool   `json:"hc,omitempty"`
+
 	Headers object.Headers `json:"h,omitempty"` // beside the bytes, as in the row
 	Meta    object.Meta    `json:"m,omitempty"`
 

@@ -112,7 +112,7 @@ func (c *Change) Put(r *Row) error {
 func (q *Queue) witness(r *Row, st cache.State) error {
 	defer crash.At("witness written, not committed")
 	return q.c.SetWitness(r.Content, cache.Witness{
-		CacheID: q.j.CacheID(), Boot: q.j.BootID(), Key: r.Key, Seq: r.Seq, Size: r.Size, Attr: r.Attr, Headers: r.Headers, Meta: r.Meta,
+		CacheID: q.j.CacheID(), Boot: q.j.BootID(), Key: r.Key, Seq: r.Seq, Size: r.Size, Attr: r.Attr, Headers: r.Headers, Meta: r.Meta, CRC64: r.CRC64, HasCRC: r.HasCRC,
 		Expected: r.Expected, Known: r.Known, Base: r.Base, Dirty: r.Dirty, Whole: r.Whole, State: st,
 	})
 }

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/ossmount/ossmount/cache"
 	"github.com/ossmount/ossmount/internal/crash"
+	"github.com/ossmount/ossmount/internal/crc64"
 	"github.com/ossmount/ossmount/internal/object"
 	"github.com/ossmount/ossmount/journal"
 )
@@ -23,8 +25,9 @@ import (
 //	clean, dead, empty              dropped
 //	all others                      lost+found
 //
-// Bytes are sure if the machine has not been off since they were committed, or
-// if the horizon of the lost journal had passed them.
+// Bytes are sure if the machine has not been off since they were committed, if
+// the horizon of the lost journal had passed them, or if they have the CRC64 that
+// they were written with.
 
 // Rebuilt tells what was taken up from the contents, as the journal did not
 // know it.
@@ -206,7 +209,20 @@ func (q *Queue) isSure(c claim, rec journal.Recovered) bool {
 	// The horizon of a journal that is not lost vouches for what was committed to
 	// it, and not for what a power cut has taken back before it could be taken up.
 	passed := w.Seq <= rec.Horizon && (rec.Damaged != "" || w.CacheID == q.j.CacheID())
-	return passed || w.Boot == q.j.BootID()
+	return passed || w.Boot == q.j.BootID() || w.HasCRC && w.Base.IsZero() && q.hasSum(c)
+}
+
+// hasSum reports that the bytes of a content have the sum that they were written
+// with: then it does not matter what became of the machine since.
+func (q *Queue) hasSum(c claim) bool {
+	x, err := q.c.Open(c.n)
+	if err != nil {
+		return false
+	}
+	defer x.Close()
+	h := crc64.New()
+	n, err := io.Copy(h, io.NewSectionReader(x, 0, c.w.Size))
+	return err == nil && n == c.w.Size && h.Sum64() == c.w.CRC64
 }
 
 func (q *Queue) rowOf(c claim) *Row {
@@ -214,7 +230,7 @@ func (q *Queue) rowOf(c claim) *Row {
 	return &Row{
 		Key: w.Key, Kind: journal.Put, Content: c.n, Base: w.Base, Dirty: w.Dirty, Whole: w.Whole,
 		Size: w.Size, Attr: w.Attr, Headers: w.Headers, Meta: w.Meta, Expected: w.Expected, Known: w.Known,
-		SignSize: c.sign.Size, SignMtime: c.sign.Mtime,
+		CRC64: w.CRC64, HasCRC: w.HasCRC, SignSize: c.sign.Size, SignMtime: c.sign.Mtime,
 		Closed: now.UnixNano(), Due: now.Add(q.o.Delay).UnixNano(),
 		Rebuilt: fmt.Sprintf("%s.%d", w.CacheID, w.Seq),
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ossmount/ossmount/cache"
+	"github.com/ossmount/ossmount/internal/crc64"
 	"github.com/ossmount/ossmount/internal/object"
 	"github.com/ossmount/ossmount/journal"
 )
@@ -204,6 +205,24 @@ func TestUnsureBytesAreNotPublished(t *testing.T) {
 	drained(t, d.q)
 	d.holds(map[string]string{"f": "(absent)"})
 	d.found("f=text")
+
+	d = newDesk(t)
+	for key, text := range map[string]string{"proved": "text", "torn": "te\x00\x00"} { // by the sum that they were written with
+		n, _ := d.put(t, key, text)
+		w, _, err := d.c.Witness(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.CRC64, w.HasCRC = crc64.Update(0, []byte("text")), true
+		if err := d.c.SetWitness(n, w); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.loseJournal()
+	d.open("boot2")
+	drained(t, d.q)
+	d.holds(map[string]string{"proved": "text", "torn": "(absent)"})
+	d.found("torn=te\x00\x00")
 
 	d = newDesk(t)
 	_, seq := d.put(t, "synced", "text")
