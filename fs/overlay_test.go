@@ -28,7 +28,7 @@ import (
 
 type key struct{}
 
-func (key) Get() (id, secret, token string, err error) { return "ak", "sk", "", nil }
+func (key) Get(context.Context) (remote.Key, error) { return remote.Key{ID: "ak", Secret: "sk"}, nil }
 
 // counted is a client of OSS that counts what is read, and can be made to fail.
 type counted struct {

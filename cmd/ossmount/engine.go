@@ -63,9 +63,6 @@ func openEngine(ctx context.Context, f *mountFlags, p place, log *slog.Logger) (
 		return e, exit(exitUsage, err)
 	}
 	e.later(e.remote.Close)
-	if _, _, _, err := o.Credentials.Get(); err != nil {
-		return e, err
-	}
 	if err := e.openCache(f, p, o.Endpoint); err != nil {
 		return e, err
 	}

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+
+	"github.com/ossmount/ossmount/internal/remote"
 )
 
 // localKey are credentials for one run of local:DIR, known to nobody else.
@@ -18,7 +21,9 @@ func newLocalKey() (localKey, error) {
 }
 
 // Get implements remote.Credentials.
-func (k localKey) Get() (id, secret, token string, err error) { return k.id, k.secret, "", nil }
+func (k localKey) Get(context.Context) (remote.Key, error) {
+	return remote.Key{ID: k.id, Secret: k.secret}, nil
+}
 
 func hashName(s string) string {
 	sum := sha256.Sum256([]byte(s))

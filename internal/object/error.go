@@ -62,7 +62,14 @@ type Error struct {
 	Status int    // HTTP status, 0 without an answer
 	Code   string // OSS error code, may be empty
 	Err    error  // the cause; its text carries no secret
+
+	Throttled bool   // OSS asks for fewer requests
+	Remedy    string // what mends it, if that is known
 }
+
+// ErrIntegrity is in the error of a request whose bytes are not those that were
+// meant.
+var ErrIntegrity = errors.New("the checksums differ")
 
 func (e *Error) Error() string {
 	s := e.Op
@@ -74,6 +81,9 @@ func (e *Error) Error() string {
 	}
 	if e.Err != nil {
 		s += ": " + e.Err.Error()
+	}
+	if e.Remedy != "" {
+		s += ": " + e.Remedy
 	}
 	return s
 }

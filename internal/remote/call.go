@@ -101,12 +101,22 @@ func (c *Client) stream(ctx context.Context, r call) (*answer, error) {
 		if a.body != nil {
 			a.body.Close()
 		}
-		err = failure(ctx, r, x, whole, bodyErr, err)
+		err = c.renewed(x, failure(ctx, r, x, whole, bodyErr, err))
 	}
 	if err != nil || r.op != opGet { // a GetObject is logged once it is read
 		c.log(ctx, r, x.status, r.size, start, err)
 	}
 	return a, err
+}
+
+// renewed takes up an error that says that the key is not valid any more: if
+// there is a new one by now, the request has merely to be repeated.
+func (c *Client) renewed(x *exchange, err error) error {
+	var e *object.Error
+	if errors.As(err, &e) && e.Kind == object.Wait && renewable[e.Code] && c.keys.renew(x.sent) {
+		e.Kind, e.Remedy = object.Again, "there is a new key by now"
+	}
+	return err
 }
 
 // do is stream for the answers that have no body or one that is of no

@@ -25,8 +25,7 @@ type Options struct {
 	Region string
 	// Bucket that all calls are about.
 	Bucket string
-	// Credentials are asked for the key at each request; EnvCredentials
-	// reads the environment. Needed.
+	// Credentials fetch the key; EnvCredentials reads the environment. Needed.
 	Credentials Credentials
 	// Concurrency is how many requests at a time the caller means to have;
 	// the connections kept open are sized to it. Default 16.
@@ -81,6 +80,7 @@ type Client struct {
 	conn      *oss.Conn
 	transport *http.Transport
 	limit     *rate.Limiter // nil: unlimited
+	keys      *keyring
 }
 
 // Open checks the options. It does not contact OSS; Check does.
@@ -99,16 +99,15 @@ func Open(o Options) (*Client, error) {
 	if o.Credentials == nil {
 		return nil, errors.New("no credentials given")
 	}
-	if _, _, _, err := o.Credentials.Get(); err != nil {
+	c := &Client{opts: o, transport: newTransport(o), keys: &keyring{from: o.Credentials}}
+	if _, err := c.keys.current(); err != nil {
 		return nil, err
 	}
-
-	c := &Client{opts: o, transport: newTransport(o)}
 	if o.UploadLimit > 0 {
 		c.limit = newLimiter(o.UploadLimit)
 	}
 	options := []oss.ClientOption{
-		oss.SetCredentialsProvider(provider{o.Credentials}),
+		oss.SetCredentialsProvider(provider{c.keys}),
 		oss.HTTPClient(&http.Client{
 			Transport: &tripper{transport: c.transport},
 			// A redirected upload would lose its body, and a signature is

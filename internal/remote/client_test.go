@@ -50,8 +50,8 @@ func TestEnvCredentials(t *testing.T) {
 	}
 	t.Setenv(envID, "id")
 	t.Setenv(envSecret, "sec")
-	if id, secret, token, err := EnvCredentials().Get(); id != "id" || secret != "sec" || token != "tok" || err != nil {
-		t.Fatal(id, secret, token, err)
+	if k, err := EnvCredentials().Get(t.Context()); k != (Key{ID: "id", Secret: "sec", Token: "tok"}) || err != nil {
+		t.Fatal(k, err)
 	}
 }
 

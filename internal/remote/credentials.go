@@ -1,18 +1,28 @@
 package remote
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 )
 
-// Credentials hands out the access key. Get is called once for each request
-// and by many goroutines, so it must be quick and must hand out what is valid
-// now; token is the security token of STS, empty with a permanent key.
+// Credentials fetch the access key. Get is called by many goroutines, and may
+// ask the network. A key that expires is kept until it is about to, or until OSS
+// refuses it, and fetched anew then (keyring.go); one that does not is asked for
+// at each request, so that must be quick, and a changed one is used at once.
 type Credentials interface {
-	Get() (id, secret, token string, err error)
+	Get(ctx context.Context) (Key, error)
+}
+
+// Key is an access key.
+type Key struct {
+	ID, Secret string
+	Token      string    // the security token of STS; empty with a permanent key
+	Expires    time.Time // of temporary ones; zero: not known, or never
 }
 
 // Names of the environment variables that EnvCredentials reads.
@@ -29,23 +39,23 @@ func EnvCredentials() Credentials { return envCredentials{} }
 
 type envCredentials struct{}
 
-func (envCredentials) Get() (id, secret, token string, err error) {
-	id, secret, token = os.Getenv(envID), os.Getenv(envSecret), os.Getenv(envToken)
+func (envCredentials) Get(context.Context) (Key, error) {
+	k := Key{ID: os.Getenv(envID), Secret: os.Getenv(envSecret), Token: os.Getenv(envToken)}
 	var missing []string
-	if id == "" {
+	if k.ID == "" {
 		missing = append(missing, envID)
 	}
-	if secret == "" {
+	if k.Secret == "" {
 		missing = append(missing, envSecret)
 	}
 	if len(missing) > 0 {
-		return "", "", "", fmt.Errorf("no credentials: set the environment variable %s", strings.Join(missing, " and "))
+		return Key{}, fmt.Errorf("no credentials: set the environment variable %s", strings.Join(missing, " and "))
 	}
-	return id, secret, token, nil
+	return k, nil
 }
 
-// provider is Credentials as the SDK wants them.
-type provider struct{ from Credentials }
+// provider is the keyring as the SDK wants it.
+type provider struct{ from *keyring }
 
 func (p provider) GetCredentials() oss.Credentials {
 	k, _ := p.GetCredentialsE()
@@ -53,11 +63,11 @@ func (p provider) GetCredentials() oss.Credentials {
 }
 
 func (p provider) GetCredentialsE() (oss.Credentials, error) {
-	id, secret, token, err := p.from.Get()
+	k, err := p.from.current()
 	if err != nil {
 		return accessKey{}, &credentialsError{err}
 	}
-	return accessKey{id, secret, token}, nil
+	return accessKey{k}, nil
 }
 
 // credentialsError marks an error of Credentials.Get, so that it can be told
@@ -67,8 +77,8 @@ type credentialsError struct{ err error }
 func (e *credentialsError) Error() string { return e.err.Error() }
 func (e *credentialsError) Unwrap() error { return e.err }
 
-type accessKey struct{ id, secret, token string }
+type accessKey struct{ Key }
 
-func (k accessKey) GetAccessKeyID() string     { return k.id }
-func (k accessKey) GetAccessKeySecret() string { return k.secret }
-func (k accessKey) GetSecurityToken() string   { return k.token }
+func (k accessKey) GetAccessKeyID() string     { return k.ID }
+func (k accessKey) GetAccessKeySecret() string { return k.Secret }
+func (k accessKey) GetSecurityToken() string   { return k.Token }

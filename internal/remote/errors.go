@@ -100,6 +100,8 @@ func failure(ctx context.Context, r call, x *exchange, whole bool, bodyErr, err 
 		e.Code, e.Err = ref.Code, ref
 		e.Kind = kindOf(r.op, x.status, ref, mine)
 		e.Fate = fateOf(x.status, ref.Code, mine, whole)
+		e.Throttled = mine && (isThrottle(ref.Code) || x.status == http.StatusTooManyRequests)
+		e.Remedy = remedyOf(r.op, e.Kind, ref)
 	case x.status != 0: // a success that is none
 		e.Kind, e.Err = object.Again, cause(err)
 		if !whole {
@@ -234,8 +236,10 @@ func isThrottle(code string) bool {
 func badXML(r call, a *answer, data []byte, err error) error {
 	ref := &refusal{status: a.status}
 	if decodeXML(data, ref) == nil && ref.Code != "" {
-		return &object.Error{Op: r.op, Key: r.key, Status: a.status, Code: ref.Code, Err: ref,
-			Kind: kindOf(r.op, a.status, ref, true), Fate: fateOf(a.status, ref.Code, true, true)}
+		e := &object.Error{Op: r.op, Key: r.key, Status: a.status, Code: ref.Code, Err: ref,
+			Kind: kindOf(r.op, a.status, ref, true), Fate: fateOf(a.status, ref.Code, true, true), Throttled: isThrottle(ref.Code)}
+		e.Remedy = remedyOf(r.op, e.Kind, ref)
+		return e
 	}
 	return broken(r.op, r.key, a.status, fmt.Errorf("the answer cannot be read: %w", err))
 }

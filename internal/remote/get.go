@@ -148,7 +148,7 @@ func (r *reader) end(err error) error {
 		return r.fail(err)
 	}
 	if r.check && r.crc != r.want {
-		return r.fail(fmt.Errorf("read crc64 %d, OSS has %d", r.crc, r.want))
+		return r.fail(fmt.Errorf("%w: read crc64 %d, OSS has %d", object.ErrIntegrity, r.crc, r.want))
 	}
 	return io.EOF
 }

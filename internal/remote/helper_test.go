@@ -2,6 +2,7 @@ package remote
 
 import (
 	"bytes"
+	"context"
 	"log/slog"
 	"sync"
 	"testing"
@@ -16,7 +17,9 @@ const (
 
 type fixed struct{ id, secret, token string }
 
-func (f fixed) Get() (id, secret, token string, err error) { return f.id, f.secret, f.token, nil }
+func (f fixed) Get(context.Context) (Key, error) {
+	return Key{ID: f.id, Secret: f.secret, Token: f.token}, nil
+}
 
 // open makes a client of the bucket bkt at url.
 func open(t *testing.T, url string, set func(*Options)) *Client {

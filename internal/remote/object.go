@@ -58,7 +58,7 @@ func stored(r call, a *answer) (crc uint64, has bool, err error) {
 	}
 	crc, has = crcOf(a.header)
 	if has && crc != a.crc {
-		return 0, false, broken(r.op, r.key, a.status, fmt.Errorf("sent crc64 %d, OSS stored %d", a.crc, crc))
+		return 0, false, broken(r.op, r.key, a.status, fmt.Errorf("%w: sent crc64 %d, OSS stored %d", object.ErrIntegrity, a.crc, crc))
 	}
 	return crc, has, nil
 }

@@ -135,7 +135,8 @@ type exchange struct {
 	head    time.Duration
 	reached atomic.Bool // a connection was had: the request may have left
 
-	status int // 0: no answer
+	sent   http.Header // of the request; holds what nobody may print
+	status int         // 0: no answer
 	header http.Header
 	failed []byte // body of an answer that is not a success, cut at maxErrorBody
 }
@@ -150,6 +151,7 @@ type tripper struct{ transport *http.Transport }
 
 func (t *tripper) RoundTrip(req *http.Request) (*http.Response, error) {
 	x := req.Context().Value(exchangeKey{}).(*exchange)
+	x.sent = req.Header
 	var used *conn
 	var mu sync.Mutex // net/http calls the latter two on goroutines of the connection
 	trace := &httptrace.ClientTrace{
