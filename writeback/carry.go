@@ -3,6 +3,7 @@ package writeback
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"sync"
 	"sync/atomic"
@@ -22,7 +23,7 @@ var (
 	// errLocal: the bytes here are not what the row says.
 	errLocal = errors.New("damaged")
 	// errIntegrity: OSS holds other bytes than those announced.
-	errIntegrity = errors.New("the object on OSS is not what was sent")
+	errIntegrity = fmt.Errorf("the object on OSS is not what was sent: %w", object.ErrIntegrity)
 	// errAgainNow: the ground has been prepared, try again at once.
 	errAgainNow = errors.New("trying again")
 )
@@ -114,10 +115,10 @@ func (t *transfer) single() error {
 		return err
 	}
 	err = t.publish(t.tag(), func(ctx context.Context, tag string) (object.Ref, error) {
-		if err := t.q.requests.Acquire(t.q.work, 1); err != nil {
+		if err := t.q.pace.acquire(t.q.work); err != nil {
 			return object.Ref{}, errStopped
 		}
-		defer t.q.requests.Release(1)
+		defer t.q.pace.release()
 		body := src.all()
 		defer body.Close()
 		ref, err := t.q.remote.Put(ctx, t.row.Key, body, t.row.Size, t.newOptions(tag))

@@ -56,10 +56,21 @@ func (t *transfer) look() error {
 	if object.IsAbsent(err) || err == nil && info.Ref.Same(row.Expected) {
 		return nil
 	}
+	if isDenied(err) && !t.q.o.KeepBoth {
+		t.q.sayBlind(err)
+		return nil // the last writer wins, whoever that is
+	}
 	if err != nil {
 		return err
 	}
 	return t.clash(info)
+}
+
+// sayBlind says once that conflicts are not seen.
+func (q *Queue) sayBlind(err error) {
+	q.blind.Do(func() {
+		q.log.Warn("without permission to look at objects it is not seen whether somebody else has changed one that is replaced: the last writer wins (--conflict=keep-both waits instead)", "err", err)
+	})
 }
 
 // taken deals with err where it says that a new name is there already.

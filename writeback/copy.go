@@ -37,10 +37,10 @@ func (t *transfer) copy() error {
 		return err
 	}
 	err := t.publish(t.tag(), func(ctx context.Context, tag string) (object.Ref, error) {
-		if err := t.q.requests.Acquire(t.q.work, 1); err != nil {
+		if err := t.q.pace.acquire(t.q.work); err != nil {
 			return object.Ref{}, errStopped
 		}
-		defer t.q.requests.Release(1)
+		defer t.q.pace.release()
 		ref, err := t.q.remote.Copy(ctx, row.Base, row.Key, t.newOptions(tag))
 		ref.Size = row.Size
 		return ref, err

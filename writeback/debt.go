@@ -3,6 +3,8 @@ package writeback
 import (
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
+
 	"github.com/ossmount/ossmount/internal/crash"
 	"github.com/ossmount/ossmount/internal/object"
 	"github.com/ossmount/ossmount/journal"
@@ -33,15 +35,21 @@ func (q *Queue) payDebts() {
 
 func (q *Queue) payAll() error {
 	var debts []journal.Debt
+	denied := map[string]int{}
 	err := q.j.View(func(tx *journal.Tx) error {
 		for d, err := range tx.Debts() {
 			if err != nil || len(debts) == 1000 {
 				return err
 			}
-			debts = append(debts, d)
+			if dir := dirOf(d.Key); q.isDebtDenied(dir, time.Now()) {
+				denied[dir]++
+			} else {
+				debts = append(debts, d)
+			}
 		}
 		return nil
 	})
+	q.countDeniedDebts(denied)
 	if err != nil {
 		return err
 	}
@@ -49,9 +57,13 @@ func (q *Queue) payAll() error {
 		if q.work.Err() != nil || q.isAway(time.Now()) {
 			return nil
 		}
+		if q.isDebtDenied(dirOf(d.Key), time.Now()) {
+			continue
+		}
 		paid, err := q.payOne(d)
-		if paid || err != nil {
-			q.learn(err)
+		if isDenied(err) { // it keeps none of the others
+			q.denyDebt(dirOf(d.Key), err, time.Now())
+			continue
 		}
 		if err != nil {
 			q.log.Debug("a debt is tried again later", "key", d.Key, "upload", d.Upload, "err", err)
@@ -60,6 +72,7 @@ func (q *Queue) payAll() error {
 		if !paid {
 			continue
 		}
+		q.permitDebts(dirOf(d.Key))
 		crash.At("debt paid, not noted")
 		if _, err := q.j.Update(func(tx *journal.Tx) error { return tx.DropDebt(d.ID) }); err != nil {
 			return err
@@ -85,10 +98,52 @@ func (q *Queue) isAway(now time.Time) bool {
 	return !may
 }
 
-func (q *Queue) learn(err error) {
+// deniedDebts are debts of a directory that OSS does not let us pay (H41).
+type deniedDebts struct {
+	err   error
+	since time.Time
+	next  time.Time // when one of them is tried again
+	wait  *backoff.ExponentialBackOff
+	debts int
+}
+
+func (q *Queue) isDebtDenied(dir string, now time.Time) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.health.learn(err, time.Now(), q.log)
+	x := q.debtsDenied[dir]
+	return x != nil && now.Before(x.next)
+}
+
+func (q *Queue) denyDebt(dir string, err error, now time.Time) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	x := q.debtsDenied[dir]
+	if x == nil {
+		if len(q.debtsDenied) == 0 {
+			q.log.Warn("OSS does not let us clean up what is left of uploads: it stays there until it does; all else goes on", "err", err)
+		}
+		x = &deniedDebts{since: now, wait: newBackoff()}
+		q.debtsDenied[dir] = x
+	}
+	x.err, x.debts = err, max(x.debts, 1)
+	x.next = now.Add(x.wait.NextBackOff())
+}
+
+// countDeniedDebts takes how many debts wait for a permission.
+func (q *Queue) countDeniedDebts(n map[string]int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for dir, x := range q.debtsDenied {
+		if n[dir] > 0 {
+			x.debts = n[dir]
+		}
+	}
+}
+
+func (q *Queue) permitDebts(dir string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	delete(q.debtsDenied, dir)
 }
 
 func (q *Queue) runs(key string) bool {

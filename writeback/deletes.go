@@ -233,11 +233,11 @@ func (b *deletion) send() {
 	if len(some) == 0 {
 		return
 	}
-	if err := q.requests.Acquire(q.work, 1); err != nil {
+	if err := q.pace.acquire(q.work); err != nil {
 		b.fail(errStopped, (*transfer).withoutEffectIn)
 		return
 	}
-	defer q.requests.Release(1)
+	defer q.pace.release()
 	crash.At("deletes noted, not sent")
 	started := time.Now()
 	gone, err := b.request(some)
@@ -254,13 +254,22 @@ func (b *deletion) send() {
 	for _, key := range gone {
 		done[key] = true
 	}
+	denied := map[string]error{} // by directory
 	for _, t := range some {
 		if done[t.row.Key] {
+			continue
+		}
+		dir, _ := scopesOf(t.row)
+		if err := denied[dir.key]; err != nil {
+			b.errs[t] = t.withoutEffect(err)
 			continue
 		}
 		// OSS keeps it and does not say why: asked alone, it does.
 		if err := b.alone(t); err != nil {
 			b.errs[t] = err
+			if isDenied(err) {
+				denied[dir.key] = err
+			}
 		}
 	}
 	b.settle(started)
@@ -333,6 +342,12 @@ func (b *deletion) spare() error {
 	size := min(maxDeletes, max(2*len(ask), 2))
 	for len(ask) > 0 {
 		page, err := b.q.remote.List(b.q.work, object.ListQuery{Prefix: b.q.o.Prefix, After: before(ask[0].row.Key), Max: size})
+		if isDenied(err) { // one by one, then
+			for _, t := range ask {
+				b.spareOne(t)
+			}
+			return nil
+		}
 		if err != nil {
 			return err
 		}

@@ -77,7 +77,7 @@ func (q *Queue) grows(r *Row) (e *eager, begin bool) {
 	switch {
 	case q.running[r.Key] != nil: // R1
 		return nil, false
-	case q.health.away != nil, q.work.Err() != nil, len(q.eagers) >= q.o.Concurrency, time.Now().Before(q.eagerAfter):
+	case q.health.away != nil, q.isDeniedAtLocked(&row), q.work.Err() != nil, len(q.eagers) >= q.o.Concurrency, time.Now().Before(q.eagerAfter):
 		return e, false // perhaps later
 	}
 	q.running[r.Key], q.eagers[r.Content] = e.transfer, e
@@ -100,7 +100,6 @@ func (q *Queue) runEager(e *eager) {
 	q.again[e.first.Key] = struct{}{}
 	if failed != nil || errors.Is(err, errInternal) {
 		q.eagerAfter = time.Now().Add(eagerPause)
-		q.health.learn(err, time.Now(), q.log)
 	}
 	q.poke()
 }

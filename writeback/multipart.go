@@ -109,7 +109,11 @@ func (t *transfer) begin(src *source) (*journal.Upload, []span, map[int]journal.
 	switch {
 	case u == nil:
 	case u.ID == "":
-		if err := q.abortUnnamed(row.Key, time.Unix(0, u.Asked), ""); err != nil {
+		err := q.abortUnnamed(row.Key, time.Unix(0, u.Asked), "")
+		if isDenied(err) { // that is owed, and keeps nobody
+			_, err = q.j.Update(func(tx *journal.Tx) error { return oweAbort(tx, row.Key, u) })
+		}
+		if err != nil {
 			return nil, nil, nil, err
 		}
 	case u.Content != row.Content || u.Base != row.Base: // not of these bytes: it fell behind a crash
@@ -156,10 +160,10 @@ func (t *transfer) initiate(u *journal.Upload) (err error) {
 	if err := t.noteUpload(u); err != nil {
 		return err
 	}
-	if err := q.requests.Acquire(q.work, 1); err != nil {
+	if err := q.pace.acquire(q.work); err != nil {
 		return errStopped
 	}
-	defer q.requests.Release(1)
+	defer q.pace.release()
 	crash.At("upload asked for, not sent")
 	if u.ID, err = q.remote.Initiate(q.send, row.Key, t.options(u.Tag)); err != nil {
 		return err
@@ -339,6 +343,7 @@ func (t *transfer) sendParts(u *journal.Upload, todo []span, have map[int]journa
 	for n, h := range have {
 		all[n] = h
 	}
+	var probe error
 	g, ctx := errgroup.WithContext(q.work) // ctx only keeps further parts from being begun
 	for _, s := range todo {
 		if _, ok := have[s.number]; ok {
@@ -348,7 +353,7 @@ func (t *transfer) sendParts(u *journal.Upload, todo []span, have map[int]journa
 		if err != nil {
 			break
 		}
-		g.Go(func() error {
+		send := func() error {
 			defer release()
 			var part journal.Part
 			err := q.guard(func() (err error) { part, err = t.sendPart(u, s, src); return err })
@@ -361,9 +366,14 @@ func (t *transfer) sendParts(u *journal.Upload, todo []span, have map[int]journa
 			defer mu.Unlock()
 			all[s.number] = part
 			return nil
-		})
+		}
+		if !q.Away() {
+			g.Go(send)
+		} else if probe = send(); probe != nil { // one at a time, until OSS answers
+			break
+		}
 	}
-	if err := g.Wait(); err != nil {
+	if err := errors.Join(g.Wait(), probe); err != nil {
 		return nil, err
 	}
 	switch {
@@ -383,18 +393,18 @@ func (t *transfer) partSlot(ctx context.Context, body bool, n int64) (release fu
 	if t.superseded.Load() || t.isStopped() {
 		return nil, errStopped
 	}
-	if err := q.requests.Acquire(ctx, 1); err != nil {
+	if err := q.pace.acquire(ctx); err != nil {
 		return nil, err
 	}
 	if !body {
-		return func() { q.requests.Release(1) }, nil
+		return func() { q.pace.release() }, nil
 	}
 	n = min(n, q.o.InFlight)
 	if err := q.bodies.Acquire(ctx, n); err != nil {
-		q.requests.Release(1)
+		q.pace.release()
 		return nil, err
 	}
-	return func() { q.bodies.Release(n); q.requests.Release(1) }, nil
+	return func() { q.bodies.Release(n); q.pace.release() }, nil
 }
 
 func (t *transfer) sendPart(u *journal.Upload, s span, src *source) (journal.Part, error) {
@@ -478,10 +488,10 @@ func (t *transfer) complete(ctx context.Context, u *journal.Upload, parts map[in
 	for _, p := range inOrder(parts) {
 		list = append(list, object.Part{Number: p.Number, Size: p.Size, ETag: p.ETag, CRC64: p.CRC64, HasCRC: p.HasCRC})
 	}
-	if err := q.requests.Acquire(q.work, 1); err != nil {
+	if err := q.pace.acquire(q.work); err != nil {
 		return object.Ref{}, errStopped
 	}
-	defer q.requests.Release(1)
+	defer q.pace.release()
 	ref, err := q.remote.Complete(ctx, t.row.Key, u.ID, list, object.PutOptions{ForbidOverwrite: t.isNew(), Headers: t.kept})
 	if err != nil {
 		return ref, err
@@ -544,10 +554,6 @@ func (t *transfer) partsCRC() (crc uint64, sure bool, err error) {
 func (q *Queue) abortUnnamed(key string, asked time.Time, except string) error {
 	list, err := q.remote.Uploads(q.work, key)
 	if err != nil {
-		if object.KindOf(err) == object.Denied {
-			q.log.Warn("no permission to list uploads: one may be left over on OSS", "key", key, "err", err)
-			return nil
-		}
 		return err
 	}
 	for _, u := range list {

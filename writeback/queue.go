@@ -136,8 +136,8 @@ type Queue struct {
 	log    *slog.Logger
 	memos  *memos
 
-	requests *semaphore.Weighted // Options.Concurrency
-	bodies   *semaphore.Weighted // Options.InFlight
+	pace   *pace               // Options.Concurrency requests, or fewer
+	bodies *semaphore.Weighted // Options.InFlight
 
 	work   context.Context // ends at Close: nothing new is begun
 	send   context.Context // ends a while later: requests are given up
@@ -148,38 +148,42 @@ type Queue struct {
 	pay    chan struct{} // to the payer of debts
 	tidy   chan struct{} // to the janitor
 
-	mu         sync.Mutex // the innermost lock: no call of another room under it
-	started    time.Time
-	running    map[string]*transfer // by key (R1)
-	carriers   int                  // goroutines that carry them
-	deletes    map[string]struct{}  // keys of Deletes that wait for their batch
-	gathering  time.Time            // since when the first of them does
-	window     []string             // keys that were due at the last look, not yet considered
-	blocked    map[string]blockade  // due rows that must wait for something
-	timed      map[string]time.Time // of these: those that wait for a time
-	soonest    time.Time            // no wait of timed ends before; zero: there is none
-	again      map[string]struct{}  // rows to consider once more
-	looked     place                // up to here the due rows were considered
-	retries    map[string]*retry
-	health     health
-	draining   bool
-	open       map[uint64]int                    // contents open for writing
-	readers    map[uint64]map[*transfer]struct{} // transfers that read a content
-	holds      map[string]map[*Hold]struct{}     // open handles that read a version through holes
-	follows    map[uint64]map[*Follow]struct{}   // those who have a content open
-	urgent     map[uint64]int                    // how many wait for a content to be published
-	eagers     map[uint64]*eager                 // contents that are being sent while they grow
-	eagerAfter time.Time                         // none begins before
-	ahead      map[uint64]string                 // under which key an open content has an upload
-	successors map[object.Ref]object.Ref         // versions that we replaced by one with the same bytes
-	confirmed  map[string]object.Ref             // versions that a copy of ours has just found in place
-	reconciled map[string]bool                   // uploads whose parts are known for sure
-	unneeded   map[uint64]uint64                 // contents that have been given up, and in which state last (janitor.go)
-	short      shortage                          // of room on the disk (room.go)
-	changed    chan struct{}                     // closed and replaced when a row has gone or come to rest
-	damaged    error                             // a content could not be made durable (H11)
-	rebuilt    *Rebuilt                          // set by Open
-	stats      Stats
+	blind sync.Once // says that conflicts cannot be seen
+
+	mu          sync.Mutex // the innermost lock: no call of another room under it
+	started     time.Time
+	running     map[string]*transfer // by key (R1)
+	carriers    int                  // goroutines that carry them
+	deletes     map[string]struct{}  // keys of Deletes that wait for their batch
+	gathering   time.Time            // since when the first of them does
+	window      []string             // keys that were due at the last look, not yet considered
+	blocked     map[string]blockade  // due rows that must wait for something
+	timed       map[string]time.Time // of these: those that wait for a time
+	soonest     time.Time            // no wait of timed ends before; zero: there is none
+	again       map[string]struct{}  // rows to consider once more
+	looked      place                // up to here the due rows were considered
+	retries     map[string]*retry
+	health      health
+	denials     denials
+	debtsDenied map[string]*deniedDebts // by directory
+	draining    bool
+	open        map[uint64]int                    // contents open for writing
+	readers     map[uint64]map[*transfer]struct{} // transfers that read a content
+	holds       map[string]map[*Hold]struct{}     // open handles that read a version through holes
+	follows     map[uint64]map[*Follow]struct{}   // those who have a content open
+	urgent      map[uint64]int                    // how many wait for a content to be published
+	eagers      map[uint64]*eager                 // contents that are being sent while they grow
+	eagerAfter  time.Time                         // none begins before
+	ahead       map[uint64]string                 // under which key an open content has an upload
+	successors  map[object.Ref]object.Ref         // versions that we replaced by one with the same bytes
+	confirmed   map[string]object.Ref             // versions that a copy of ours has just found in place
+	reconciled  map[string]bool                   // uploads whose parts are known for sure
+	unneeded    map[uint64]uint64                 // contents that have been given up, and in which state last (janitor.go)
+	short       shortage                          // of room on the disk (room.go)
+	changed     chan struct{}                     // closed and replaced when a row has gone or come to rest
+	damaged     error                             // a content could not be made durable (H11)
+	rebuilt     *Rebuilt                          // set by Open
+	stats       Stats
 }
 
 // Stats counts since Open.
@@ -200,34 +204,37 @@ type Stats struct {
 func Open(ctx context.Context, o Options) (*Queue, error) {
 	o.fill()
 	q := &Queue{
-		o: o, j: o.Journal, c: o.Cache, remote: o.Remote, log: o.Log,
-		memos:      newMemos(),
-		requests:   semaphore.NewWeighted(int64(o.Concurrency)),
-		bodies:     semaphore.NewWeighted(o.InFlight),
-		wake:       make(chan struct{}, 1),
-		pay:        make(chan struct{}, 1),
-		tidy:       make(chan struct{}, 1),
-		short:      shortage{waiting: map[*waiter]struct{}{}},
-		started:    time.Now(),
-		running:    map[string]*transfer{},
-		deletes:    map[string]struct{}{},
-		blocked:    map[string]blockade{},
-		timed:      map[string]time.Time{},
-		again:      map[string]struct{}{},
-		retries:    map[string]*retry{},
-		open:       map[uint64]int{},
-		readers:    map[uint64]map[*transfer]struct{}{},
-		holds:      map[string]map[*Hold]struct{}{},
-		follows:    map[uint64]map[*Follow]struct{}{},
-		urgent:     map[uint64]int{},
-		unneeded:   map[uint64]uint64{},
-		eagers:     map[uint64]*eager{},
-		ahead:      map[uint64]string{},
-		successors: map[object.Ref]object.Ref{},
-		confirmed:  map[string]object.Ref{},
-		reconciled: map[string]bool{},
-		changed:    make(chan struct{}),
+		o: o, j: o.Journal, c: o.Cache, log: o.Log,
+		memos:       newMemos(),
+		pace:        newPace(o.Concurrency),
+		bodies:      semaphore.NewWeighted(o.InFlight),
+		wake:        make(chan struct{}, 1),
+		pay:         make(chan struct{}, 1),
+		tidy:        make(chan struct{}, 1),
+		short:       shortage{waiting: map[*waiter]struct{}{}},
+		started:     time.Now(),
+		running:     map[string]*transfer{},
+		deletes:     map[string]struct{}{},
+		blocked:     map[string]blockade{},
+		timed:       map[string]time.Time{},
+		again:       map[string]struct{}{},
+		retries:     map[string]*retry{},
+		denials:     newDenials(),
+		debtsDenied: map[string]*deniedDebts{},
+		open:        map[uint64]int{},
+		readers:     map[uint64]map[*transfer]struct{}{},
+		holds:       map[string]map[*Hold]struct{}{},
+		follows:     map[uint64]map[*Follow]struct{}{},
+		urgent:      map[uint64]int{},
+		unneeded:    map[uint64]uint64{},
+		eagers:      map[uint64]*eager{},
+		ahead:       map[uint64]string{},
+		successors:  map[object.Ref]object.Ref{},
+		confirmed:   map[string]object.Ref{},
+		reconciled:  map[string]bool{},
+		changed:     make(chan struct{}),
 	}
+	q.remote = answers{o.Remote, q}
 	if err := q.takeUp(ctx); err != nil {
 		return nil, fmt.Errorf("writeback: take up the journal: %w", err)
 	}

@@ -2,6 +2,7 @@ package writeback
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -24,10 +25,20 @@ type blockade struct {
 
 // retry is how often the carrying of a row has failed.
 type retry struct {
-	wait *backoff.ExponentialBackOff
-	n    int
-	last error
+	wait    *backoff.ExponentialBackOff
+	n       int
+	spoiled int // of these, how often other bytes arrived than were sent
+	last    error
 }
+
+const (
+	// manySpoiled is how often that may be before the row is parked: it is sent
+	// whole each time.
+	manySpoiled = 8
+	// quickTries is how often an upload begins anew, or a row whose ground has been
+	// prepared, without much delay.
+	quickTries = 5
+)
 
 // jitter keeps many mounts from coming back at once; 0 in tests that replay a
 // history.
@@ -88,6 +99,9 @@ func (q *Queue) room(now time.Time) (at time.Time, free bool) {
 	defer q.mu.Unlock()
 	if q.carriers >= 2*q.o.Concurrency { // half of them may be waiting for the horizon
 		return time.Time{}, false
+	}
+	if at := q.pace.pause(); now.Before(at) {
+		return at, false
 	}
 	return q.health.mayStart(now, q.carriers)
 }
@@ -165,6 +179,7 @@ func (q *Queue) freed(now time.Time) (keys []string, from place, until int64, ne
 		}
 		q.soonest = next
 	}
+	next = sooner(next, q.tryDeniedLocked(now))
 	for key := range q.again {
 		keys = append(keys, key)
 	}
@@ -420,6 +435,8 @@ func (q *Queue) admit(row *Row, at uint64, looked, circle, gather bool) (t *tran
 	case !held.IsZero() && !q.o.rules.noR2:
 		q.blockLocked(row.Key, row.Seq, held, "an open file still reads the object that it replaces")
 		return nil, false
+	case (gather || row.Kind != journal.Delete) && q.deniedLocked(row): // Deletes are asked about when they are gathered
+		return nil, false
 	}
 	if gather {
 		return nil, q.gatherLocked(row.Key, now)
@@ -486,10 +503,11 @@ func (q *Queue) ended(t *transfer, err error, base string) (park string) {
 	if q.blocked[base].why == stillNeeded {
 		q.unblockLocked(base)
 	}
-	q.health.learn(err, now, q.log)
+	q.health.ends(err, now, q.log)
 	switch {
 	case err == nil:
 		delete(q.retries, key)
+		q.permittedLocked(t.first, now)
 		q.announceLocked()
 		return ""
 	case t.superseded.Load(), errors.Is(err, errSuperseded):
@@ -515,8 +533,19 @@ func (q *Queue) ended(t *transfer, err error, base string) (park string) {
 		q.announceLocked()
 	}
 	q.stats.Retries++
+	if kind == object.Denied {
+		q.denyLocked(t.first, err, now)
+		return ""
+	}
+	if errors.Is(err, object.ErrIntegrity) {
+		if r.spoiled++; r.spoiled >= manySpoiled {
+			delete(q.retries, key)
+			q.announceLocked()
+			return fmt.Sprintf("OSS has got, or has shown, other bytes %d times in a row, so that something on the way changes them, or a disk: %v", manySpoiled, err)
+		}
+	}
 	wait := r.wait.NextBackOff()
-	if kind == object.Restart && !errors.Is(err, errIntegrity) || errors.Is(err, errAgainNow) {
+	if r.n <= quickTries && (kind == object.Restart && !errors.Is(err, object.ErrIntegrity) || errors.Is(err, errAgainNow)) {
 		wait = min(wait, 100*time.Millisecond)
 	}
 	q.blockLocked(key, t.row.Seq, now.Add(wait), err.Error())

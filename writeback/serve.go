@@ -3,6 +3,7 @@ package writeback
 import (
 	"context"
 	"iter"
+	"time"
 
 	"github.com/ossmount/ossmount/internal/object"
 	"github.com/ossmount/ossmount/journal"
@@ -83,4 +84,4 @@ func (q *Queue) Remembered() int {
 
 // Heard tells the engine how a request to OSS ended that was not its own: it
 // need not find out by itself that OSS is away.
-func (q *Queue) Heard(err error) { q.learn(err) }
+func (q *Queue) Heard(err error) { q.hear(opOf(err), time.Now(), err) }

@@ -23,9 +23,12 @@ type Status struct {
 	Oldest      int64  `json:"oldest_unpublished_close,omitempty"` // Unix nanoseconds
 	Away        string `json:"oss_away,omitempty"`                 // why OSS cannot be used
 	AwaySince   int64  `json:"oss_away_since,omitempty"`
+	AwayNext    int64  `json:"oss_away_next_try,omitempty"`
 	Damaged     string `json:"damaged,omitempty"`
 
-	Rebuilt *Rebuilt `json:"rebuilt,omitempty"` // what this start took up without a journal
+	Rebuilt  *Rebuilt `json:"rebuilt,omitempty"` // what this start took up without a journal
+	Denied   []Denied `json:"denied,omitempty"`  // what a policy does not permit, and what waits for it
+	Requests Requests `json:"requests"`
 
 	Uploading []Uploading `json:"uploading"`
 	Waiting   []Waiting   `json:"waiting"` // the first of the pending rows, with what they wait for
@@ -139,8 +142,9 @@ func (q *Queue) addRunning(s *Status) {
 	defer q.mu.Unlock()
 	s.Stats, s.Rebuilt = q.stats, q.rebuilt
 	if q.health.away != nil {
-		s.Away, s.AwaySince = q.health.away.Error(), q.health.since.UnixNano()
+		s.Away, s.AwaySince, s.AwayNext = q.health.away.Error(), q.health.since.UnixNano(), q.health.next.UnixNano()
 	}
+	s.Denied, s.Requests = q.deniedStatusLocked(), q.pace.now()
 	if q.damaged != nil {
 		s.Damaged = q.damaged.Error()
 	}

@@ -24,7 +24,7 @@ import (
 
 // recoverRequest and recoverAnswer are the JSON of /recover.
 type recoverRequest struct {
-	Do    string `json:"do"`              // list, look, publish, retry or discard
+	Do    string `json:"do"`              // list, look, publish, retry, wake or discard
 	Path  string `json:"path,omitempty"`  // beneath the mount; or
 	Found string `json:"found,omitempty"` // number of a content of lost+found, in hex
 	As    string `json:"as,omitempty"`    // path beneath the mount that it shall have; empty: the one it had
@@ -79,6 +79,9 @@ func (d *desk) do(ctx context.Context, in recoverRequest) (a recoverAnswer, err 
 	switch {
 	case in.Do == "list":
 		return a, d.list(&a)
+	case in.Do == "wake":
+		d.q.Wake()
+		return a, nil
 	case in.Found != "":
 		return a, d.doFound(ctx, in, &a)
 	}

@@ -499,7 +499,9 @@ func retryCommand() *cobra.Command {
 		Use:   "retry PATH... | --all",
 		Short: "Try parked changes again",
 		Long: `Try parked changes again, when the cause is mended: they are pending from then on,
-and are carried like any other. With --all every parked change is tried.
+and are carried like any other. With --all every parked change is tried. What only
+waits for OSS, because that could not be used or did not permit something, is tried
+at once in either case.
 
 EXAMPLES
   ossmount retry /mnt/data/big.iso
@@ -514,6 +516,7 @@ EXAMPLES
 				if err != nil {
 					return err
 				}
+				ins = append(ins, recoverRequest{Do: "wake"})
 				return r.each(c.Context(), ins, func(_ recoverRequest, a recoverAnswer) {
 					for _, h := range a.Held {
 						fmt.Fprintf(c.OutOrStdout(), "pending again: %s%s\n", r.show(h.Path), ofDelete(h.Kind))

@@ -86,7 +86,18 @@ func printStatus(w io.Writer, s mountStatus) {
 	row := func(name, f string, args ...any) { fmt.Fprintf(t, "  %s\t%s\n", name, fmt.Sprintf(f, args...)) }
 	row("endpoint", "%s", s.Endpoint)
 	if q.Away != "" {
-		row("OSS", "cannot be used since %s: %s", time.Unix(0, q.AwaySince).Format(time.TimeOnly), q.Away)
+		row("OSS", "cannot be used since %s: %s; asked again in %s (ossmount retry --all: now)", time.Unix(0, q.AwaySince).Format(time.TimeOnly), q.Away,
+			max(0, time.Until(time.Unix(0, q.AwayNext)).Round(time.Second)))
+	}
+	for _, d := range q.Denied {
+		more := ""
+		if d.More {
+			more = " or more"
+		}
+		row("OSS", "cannot %s, %d%s changes beneath %q: %s", d.What, d.Rows, more, d.Under, d.Why)
+	}
+	if q.Requests.Limit < q.Requests.Max {
+		row("requests", "%d at once, of %d: OSS has asked for fewer", q.Requests.Limit, q.Requests.Max)
 	}
 	if q.Damaged != "" {
 		row("cache disk", "FAILED, nothing is opened for writing: %s", q.Damaged)
