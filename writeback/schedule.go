@@ -2,11 +2,8 @@ package writeback
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"time"
-
-	"github.com/cenkalti/backoff/v5"
 
 	"github.com/ossmount/ossmount/internal/object"
 	"github.com/ossmount/ossmount/journal"
@@ -21,34 +18,6 @@ type blockade struct {
 	until time.Time // zero: until the event that it waits for
 	why   string
 	seq   uint64 // of the row; 0: of whichever the key has
-}
-
-// retry is how often the carrying of a row has failed.
-type retry struct {
-	wait    *backoff.ExponentialBackOff
-	n       int
-	spoiled int // of these, how often other bytes arrived than were sent
-	last    error
-}
-
-const (
-	// manySpoiled is how often that may be before the row is parked: it is sent
-	// whole each time.
-	manySpoiled = 8
-	// quickTries is how often an upload begins anew, or a row whose ground has been
-	// prepared, without much delay.
-	quickTries = 5
-)
-
-// jitter keeps many mounts from coming back at once; 0 in tests that replay a
-// history.
-var jitter = 0.5
-
-func newBackoff() *backoff.ExponentialBackOff {
-	return &backoff.ExponentialBackOff{
-		InitialInterval: 200 * time.Millisecond, Multiplier: 2,
-		RandomizationFactor: jitter, MaxInterval: 20 * time.Second,
-	}
 }
 
 // schedule is the scheduler: it alone decides what is carried next.
@@ -517,40 +486,11 @@ func (q *Queue) ended(t *transfer, err error, base string) (park string) {
 	case q.work.Err() != nil:
 		return ""
 	}
-	kind := object.KindOf(err)
-	if errors.Is(err, errLocal) || errors.Is(err, errInternal) || kind == object.Parked {
+	if errors.Is(err, errLocal) || errors.Is(err, errInternal) || object.KindOf(err) == object.Parked {
 		q.announceLocked()
 		return err.Error()
 	}
-	r := q.retries[key]
-	if r == nil {
-		r = &retry{wait: newBackoff()}
-		q.retries[key] = r
-	}
-	r.n++
-	r.last = err
-	if len(q.urgent) > 0 {
-		q.announceLocked()
-	}
-	q.stats.Retries++
-	if kind == object.Denied {
-		q.denyLocked(t.first, err, now)
-		return ""
-	}
-	if errors.Is(err, object.ErrIntegrity) {
-		if r.spoiled++; r.spoiled >= manySpoiled {
-			delete(q.retries, key)
-			q.announceLocked()
-			return fmt.Sprintf("OSS has got, or has shown, other bytes %d times in a row, so that something on the way changes them, or a disk: %v", manySpoiled, err)
-		}
-	}
-	wait := r.wait.NextBackOff()
-	if r.n <= quickTries && (kind == object.Restart && !errors.Is(err, object.ErrIntegrity) || errors.Is(err, errAgainNow)) {
-		wait = min(wait, 100*time.Millisecond)
-	}
-	q.blockLocked(key, t.row.Seq, now.Add(wait), err.Error())
-	q.log.Debug("will try again", "key", key, "in", wait, "err", err)
-	return ""
+	return q.againLocked(t, err, now)
 }
 
 func (q *Queue) unreadLocked(t *transfer) {
