@@ -67,11 +67,12 @@ type denial struct {
 // denials is under Queue.mu.
 type denials struct {
 	at    map[scope]*denial
-	mixed map[scope]time.Time // directories where some are let through, and since when
-	rows  int                 // in memory, at most
-	next  [needs]time.Time    // of the next try
-	tried [needs]string       // the key that the last was made with
-	let   [needs]bool         // that key through: it was not considered yet
+	mixed map[scope]time.Time  // directories where some are let through, and since when
+	rows  int                  // in memory
+	said  map[string]time.Time // when it was last said that a thing is denied, by what that is called
+	next  [needs]time.Time     // of the next try
+	tried [needs]string        // the key that the last was made with
+	let   [needs]bool          // that key through: it was not considered yet
 	wait  [needs]*backoff.ExponentialBackOff
 }
 
@@ -84,7 +85,7 @@ const (
 )
 
 func newDenials() denials {
-	return denials{at: map[scope]*denial{}, mixed: map[scope]time.Time{}}
+	return denials{at: map[scope]*denial{}, mixed: map[scope]time.Time{}, said: map[string]time.Time{}}
 }
 
 // deniedLocked reports whether the row must wait for a permission.
@@ -139,7 +140,8 @@ func (q *Queue) denyLocked(r *Row, err error, now time.Time) {
 	x := d.at[s]
 	if x == nil {
 		x = &denial{since: now, rows: map[string]bool{}}
-		if !q.isDeniedLocked(verbOf(err)) {
+		if verb := verbOf(err); !q.isDeniedLocked(verb) && now.Sub(d.said[verb]) > sayAgain {
+			d.said[verb] = now
 			q.log.Warn("OSS does not permit this: what needs it waits, all else goes on", "key", r.Key, "err", err)
 		}
 		if !q.waitsLocked(s.need) {
@@ -172,8 +174,9 @@ func (q *Queue) isDeniedLocked(verb string) bool {
 	return false
 }
 
-// permittedLocked takes note that OSS has let through what the row needs.
-func (q *Queue) permittedLocked(r *Row, now time.Time) {
+// permittedLocked takes note that OSS has let through what the row needs; again says
+// that it has denied that row before.
+func (q *Queue) permittedLocked(r *Row, again bool, now time.Time) {
 	d := &q.denials
 	if len(d.at) == 0 {
 		return
@@ -186,12 +189,12 @@ func (q *Queue) permittedLocked(r *Row, now time.Time) {
 		d.mixed[dir] = now
 	}
 	for _, s := range []scope{alone, dir} {
-		q.permitLocked(s, now)
+		q.permitLocked(s, again, now)
 	}
 }
 
 // permitLocked has all go that waits for what was denied at s.
-func (q *Queue) permitLocked(s scope, now time.Time) {
+func (q *Queue) permitLocked(s scope, again bool, now time.Time) {
 	d := &q.denials
 	x := d.at[s]
 	if x == nil {
@@ -207,7 +210,8 @@ func (q *Queue) permitLocked(s scope, now time.Time) {
 	}
 	d.wait[s.need].Reset()
 	d.next[s.need] = now // the others of the kind, one after another
-	if verb := verbOf(x.err); !q.isDeniedLocked(verb) {
+	if verb := verbOf(x.err); again && !d.said[verb].IsZero() && !q.isDeniedLocked(verb) {
+		delete(d.said, verb)
 		q.log.Info("OSS permits it again", "what", verb, "after", now.Sub(x.since).Round(time.Millisecond))
 	}
 }

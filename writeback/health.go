@@ -52,9 +52,15 @@ func (h *health) hears(op string, err error, now time.Time, log *slog.Logger) {
 	case saysNothing(err):
 	case isOfOSS(err):
 		h.lost(op, err, now, log)
-	case h.away != nil && (op == h.op || statusOf(h.away) == 0):
+	case h.away != nil && (statusOf(h.away) == 0 || op == h.op && h.isOver(err)):
 		h.back(now, log)
 	}
+}
+
+// isOver reports that err, of the operation that has failed, shows that it does not
+// fail any more.
+func (h *health) isOver(err error) bool {
+	return err == nil || object.IsAbsent(err) || isDenied(err) || object.KindOf(h.away) == object.Wait
 }
 
 // ends takes what became of a transfer.

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"log/slog"
 	"maps"
 	"slices"
 	"sync"
@@ -79,12 +80,16 @@ func (t *transfer) restart(err error) error {
 			return herr
 		}
 	}
+	level := slog.LevelInfo
+	if t.q.tries(t.row.Key) > 0 {
+		level = slog.LevelDebug // once is enough
+	}
+	t.q.log.Log(t.q.work, level, "the upload is not known to OSS any more; it begins anew from the local bytes", "key", t.row.Key, "err", err)
 	_, uerr := t.q.j.Update(func(tx *journal.Tx) error {
 		u, err := tx.Upload(t.row.Key)
 		if err != nil || u == nil {
 			return err
 		}
-		t.q.log.Info("the upload is not known to OSS any more; it begins anew from the local bytes", "key", t.row.Key, "err", err)
 		return oweAbort(tx, t.row.Key, u)
 	})
 	return errors.Join(err, uerr)

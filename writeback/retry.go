@@ -73,6 +73,16 @@ func (q *Queue) againLocked(t *transfer, err error, now time.Time) (park string)
 	return ""
 }
 
+// tries is how often the row of key has failed.
+func (q *Queue) tries(key string) int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if r := q.retries[key]; r != nil {
+		return r.n
+	}
+	return 0
+}
+
 // Wake has tried at once what waits for a time: OSS is asked again though it could
 // not be used, or has not permitted something, and so is each row that has failed.
 func (q *Queue) Wake() {

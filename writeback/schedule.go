@@ -475,8 +475,9 @@ func (q *Queue) ended(t *transfer, err error, base string) (park string) {
 	q.health.ends(err, now, q.log)
 	switch {
 	case err == nil:
+		r := q.retries[key]
 		delete(q.retries, key)
-		q.permittedLocked(t.first, now)
+		q.permittedLocked(t.first, r != nil && isDenied(r.last), now)
 		q.announceLocked()
 		return ""
 	case t.superseded.Load(), errors.Is(err, errSuperseded):
