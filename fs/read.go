@@ -85,3 +85,25 @@ func (x *file) localLocked() extent.Set {
 	}
 	return x.local
 }
+
+// small reads the bytes of a small file, such as a symlink's target.
+func (f *FS) small(ctx context.Context, e *entry) ([]byte, error) {
+	x := &file{fs: f, size: e.size}
+	if err := x.find(ctx, e); err != nil {
+		return nil, err
+	}
+	defer x.letGo()
+	b := make([]byte, e.size)
+	n, err := x.read(ctx, b, 0)
+	return b[:n], err
+}
+
+func (x *file) letGo() {
+	x.follow.Done()
+	if x.base != nil {
+		x.base.release()
+	}
+	if x.content != nil {
+		x.content.Close()
+	}
+}

@@ -50,6 +50,8 @@ type sparse struct {
 	content *cache.Content // nil: there was no room for one
 	blocks  []blockState
 	left    int               // blocks that are not present
+	came    int               // grows as bytes come
+	reach   int64             // blocks of the whole object that have come, though perhaps damaged
 	of      uint64            // the content whose holes are read here; 0: none's, and others may share it
 	follow  *writeback.Follow // of that content
 	err     error             // the version is gone for good
@@ -340,14 +342,14 @@ func (s *sparse) ahead(off, n int64) int64 {
 func (s *sparse) need(ctx context.Context, off, n, window int64) error {
 	stall := time.NewTimer(s.fs.o.Stall)
 	defer stall.Stop()
-	left := -1
+	came := -1
 	for first := true; ; first = false {
 		ready, now, changed, err := s.missing(off, n, window, first)
 		if ready || err != nil {
 			return err
 		}
-		if now != left {
-			left = now
+		if now != came {
+			came = now
 			stall.Reset(s.fs.o.Stall)
 		}
 		select {
@@ -363,7 +365,7 @@ func (s *sparse) need(ctx context.Context, off, n, window int64) error {
 // missing starts the fetch of what is missing from the n bytes at off, and of
 // the window behind. Only the first look of a reader starts one after a
 // failure; others learn of it.
-func (s *sparse) missing(off, n, window int64, look bool) (ready bool, left int, changed chan struct{}, err error) {
+func (s *sparse) missing(off, n, window int64, look bool) (ready bool, came int, changed chan struct{}, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.taken {
@@ -375,7 +377,7 @@ func (s *sparse) missing(off, n, window int64, look bool) (ready bool, left int,
 		ready = ready && s.blocks[i] == present
 	}
 	if ready {
-		return true, s.left, nil, nil
+		return true, s.came, nil, nil
 	}
 	if s.err != nil {
 		return false, 0, nil, s.err
@@ -402,7 +404,7 @@ func (s *sparse) missing(off, n, window int64, look bool) (ready bool, left int,
 		}()
 		i = k
 	}
-	return false, s.left, s.changed, nil
+	return false, s.came, s.changed, nil
 }
 
 // fetch fetches the blocks from first up to end, and tries again while the
@@ -413,7 +415,12 @@ func (s *sparse) fetch(first, end int64) {
 	defer cancel()
 	_, err := ask(ctx, func(ctx context.Context) (struct{}, error) {
 		ref, size := s.extent()
-		err := s.moving(ctx, ref, s.fetchOnce(ctx, ref, size, &at, end))
+		was := at
+		err := s.fetchOnce(ctx, ref, size, &at, end)
+		for ; object.KindOf(err) == object.Again && err != nil && at > was; was = at { // some of it came
+			err = s.fetchOnce(ctx, ref, size, &at, end)
+		}
+		err = s.moving(ctx, ref, err)
 		if isNoRoom(err) {
 			err = backoff.Permanent(err)
 		}
@@ -437,60 +444,6 @@ func (s *sparse) moving(ctx context.Context, ref object.Ref, err error) error {
 	return &object.Error{Op: "GetObject", Key: ref.Key, Kind: object.Again, Err: err}
 }
 
-// successor returns the version that has the bytes of ref now, as far as they are
-// read here.
-func (s *sparse) successor(ctx context.Context, ref object.Ref) (next object.Ref, ok bool) {
-	if next, _, ok = s.following().Published(); ok && !next.Same(ref) {
-		return next, true
-	}
-	next, ok = s.fs.q.Successor(ctx, ref)
-	return next, ok && !next.Same(ref)
-}
-
-// follows has f tell, in place of another that is about to end.
-func (s *sparse) follows(f *writeback.Follow) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.follow = f
-}
-
-func (s *sparse) following() *writeback.Follow {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.follow
-}
-
-func (s *sparse) succeed(next object.Ref) {
-	s.fs.mu.Lock()
-	defer s.fs.mu.Unlock()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.refs > 0 && s.of != 0 {
-		defer s.holdLocked()
-		s.size = min(s.size, next.Size) // no hole lies beyond
-		s.cutLocked()
-		s.announceLocked()
-	}
-	if s.fs.reads.byRef[s.ref] == s {
-		delete(s.fs.reads.byRef, s.ref)
-		s.fs.reads.byRef[next] = s
-	}
-	s.ref = next
-}
-
-// cutLocked ends the wait for blocks beyond the size.
-func (s *sparse) cutLocked() {
-	for i := (s.size + s.block - 1) / s.block; i < int64(len(s.blocks)); i++ {
-		if s.blocks[i] == missing {
-			s.blocks[i] = present
-			s.left--
-		}
-	}
-	if s.left == 0 {
-		s.hold.Release()
-	}
-}
-
 // fetchOnce fetches the blocks from at up to end of the first size bytes of ref.
 func (s *sparse) fetchOnce(ctx context.Context, ref object.Ref, size int64, at *int64, end int64) error {
 	end = min(end, (size+s.block-1)/s.block)
@@ -506,31 +459,58 @@ func (s *sparse) fetchOnce(ctx context.Context, ref object.Ref, size int64, at *
 		return err
 	}
 	defer r.Close()
-	for *at < end {
-		off := *at * s.block
+	// The checksum of a whole object is compared at its end: nobody is given
+	// anything of it before. One that comes in pieces has none.
+	whole := off == 0 && min(end*s.block, size) == ref.Size
+	for i := *at; i < end; i++ {
+		off := i * s.block
 		n := min(s.block, size-off)
 		if _, err := io.CopyN(io.NewOffsetWriter(s.content, off), r, n); err != nil {
 			return err
 		}
-		if *at+1 == end { // the end of a whole object is where its checksum is compared
+		if i+1 == end {
 			if _, err := io.Copy(io.Discard, r); err != nil {
 				return err
 			}
 		}
-		s.arrived(*at)
-		*at++
+		switch {
+		case !whole:
+			*at = s.arrived(i, i+1)
+		case i+1 == end:
+			*at = s.arrived(0, end)
+		default:
+			s.goesOn(i)
+		}
 	}
 	return nil
 }
 
-func (s *sparse) arrived(i int64) {
+// goesOn notes that block i of a whole object has come, which nobody is given yet:
+// that is progress the first time only, for it may come damaged again and again.
+func (s *sparse) goesOn(i int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.blocks[i] = present
-	if s.left--; s.left == 0 {
+	if i >= s.reach {
+		s.reach = i + 1
+		s.came++
+		s.announceLocked()
+	}
+}
+
+// arrived notes that the blocks from first up to end are here, and returns end.
+func (s *sparse) arrived(first, end int64) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := first; i < end; i++ {
+		s.blocks[i] = present
+		s.left--
+	}
+	if s.left == 0 {
 		s.hold.Release()
 	}
+	s.came++
 	s.announceLocked()
+	return end
 }
 
 // fetched takes back the blocks from at up to end that were not fetched.
@@ -573,27 +553,5 @@ func (s *sparse) fill(ctx context.Context) error {
 func (s *sparse) fillSoon() {
 	if _, size := s.extent(); size <= 64<<20 {
 		_ = s.fill(s.fs.work)
-	}
-}
-
-// small reads the bytes of a small file, such as a symlink's target.
-func (f *FS) small(ctx context.Context, e *entry) ([]byte, error) {
-	x := &file{fs: f, size: e.size}
-	if err := x.find(ctx, e); err != nil {
-		return nil, err
-	}
-	defer x.letGo()
-	b := make([]byte, e.size)
-	n, err := x.read(ctx, b, 0)
-	return b[:n], err
-}
-
-func (x *file) letGo() {
-	x.follow.Done()
-	if x.base != nil {
-		x.base.release()
-	}
-	if x.content != nil {
-		x.content.Close()
 	}
 }

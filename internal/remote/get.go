@@ -69,6 +69,9 @@ func checkRange(a *answer, ref object.Ref, off, n int64, whole bool) (object.Kin
 	}
 	if whole {
 		if l := a.header.Get("Content-Length"); l != "" && l != fmt.Sprint(n) {
+			if ref.ETag != "" { // it is that version, cut short on its way
+				return object.Again, fmt.Errorf("%s bytes, not %d", l, n)
+			}
 			return object.Conflict, fmt.Errorf("%s bytes, not %d", l, n)
 		}
 		return 0, nil
