@@ -41,7 +41,9 @@ func (f *FS) errno(op string, err error) syscall.Errno {
 	case errors.Is(err, context.Canceled):
 		return syscall.EINTR
 	}
-	f.o.Log.Log(context.Background(), slog.LevelWarn, "a call failed", "call", op, "err", err)
+	f.sayFailed.Do(func() {
+		f.o.Log.Log(context.Background(), slog.LevelWarn, "a call failed", "call", op, "err", err)
+	})
 	var oe *object.Error
 	if errors.As(err, &oe) {
 		switch oe.Kind {

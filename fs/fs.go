@@ -13,6 +13,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	gofs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/time/rate"
 
 	"github.com/ossmount/ossmount/cache"
 	"github.com/ossmount/ossmount/internal/object"
@@ -106,15 +107,17 @@ type FS struct {
 
 	panics atomic.Int64 // calls that a mistake of this program has ended
 
-	sayArchived sync.Once // what to do about archived objects
-	sayHidden   sync.Once // that there are keys which are not shown
+	sayFailed   rate.Sometimes // that a call failed: a program that tries on shall not fill the log
+	sayArchived sync.Once      // what to do about archived objects
+	sayHidden   sync.Once      // that there are keys which are not shown
 }
 
 // New makes the file system; Mount shows it.
 func New(ctx context.Context, o Options) *FS {
 	o.fill()
 	f := &FS{o: o, q: o.Queue, c: o.Cache, remote: o.Remote, born: time.Now(),
-		inos: map[uint64]*node{}, fresh: map[*node]struct{}{}, opened: map[*file]struct{}{}}
+		inos: map[uint64]*node{}, fresh: map[*node]struct{}{}, opened: map[*file]struct{}{},
+		sayFailed: rate.Sometimes{First: 100, Interval: time.Second}}
 	f.work, f.stop = context.WithCancel(context.WithoutCancel(ctx))
 	f.overlay = newOverlay(f)
 	f.root = &node{fs: f, dir: true}
@@ -152,6 +155,9 @@ func (f *FS) mountOptions(name string, allowOther bool) *gofs.Options {
 			AllowOther: allowOther, FsName: name, Name: "ossmount",
 			PanicHandler: f.panicked,
 			MaxWrite:     1 << 20, DirectMount: true,
+			// Who waits for a read that the kernel made ahead of it waits for a page, and
+			// cannot be interrupted (H42); who has made it himself can.
+			SyncRead: true,
 			// Open with O_TRUNC is one request: the old bytes are not wanted.
 			ExtraCapabilities:    fuse.CAP_ATOMIC_O_TRUNC | fuse.CAP_READDIRPLUS_AUTO | fuse.CAP_HANDLE_KILLPRIV_V2,
 			IgnoreSecurityLabels: true,

@@ -24,6 +24,7 @@ func writes(flags uint32) bool { return flags&syscall.O_ACCMODE != syscall.O_RDO
 type handle struct {
 	x      *file
 	writes bool
+	joined bool // others had the file open
 }
 
 var (
@@ -113,6 +114,11 @@ func (n *node) Open(ctx context.Context, flags uint32) (gofs.FileHandle, uint32,
 	if flags&syscall.O_TRUNC != 0 {
 		h.x.dropSetID(ctx)
 	}
+	if h.joined {
+		// The pages that the kernel has are of this very content. To drop them it would
+		// wait for those that somebody else is waiting for (H42).
+		return h, fuse.FOPEN_KEEP_CACHE, 0
+	}
 	return h, 0, 0
 }
 
@@ -149,7 +155,7 @@ func (n *node) share(write bool) (h *handle, ends int) {
 	if x == nil || !x.again(write) {
 		return nil, n.ends
 	}
-	return &handle{x: x, writes: write}, n.ends
+	return &handle{x: x, writes: write, joined: true}, n.ends
 }
 
 // again counts one more handle; false: the last one has just gone.
