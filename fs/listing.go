@@ -219,12 +219,19 @@ func (o *overlay) newest(ctx context.Context, key string) (*listing, error) {
 	switch {
 	case err == nil:
 		return got.(*listing), nil
-	case errors.Is(err, errBig) || object.KindOf(err) != object.Again || o.fs.work.Err() != nil:
+	case errors.Is(err, errBig) || !isAway(err) || o.fs.work.Err() != nil:
 		return nil, err
 	case l != nil:
 		return o.stillGood(l), nil
 	}
 	return o.remembered(key, err)
+}
+
+// isAway reports that OSS cannot be used for now: it does not answer, or refuses
+// everything until somebody has mended what the engine says.
+func isAway(err error) bool {
+	k := object.KindOf(err)
+	return k == object.Again || k == object.Wait
 }
 
 // patience is how long a question is repeated to which there is an answer of

@@ -372,7 +372,7 @@ func (t *transfer) sendParts(u *journal.Upload, todo []span, have map[int]journa
 			all[s.number] = part
 			return nil
 		}
-		if !q.Away() {
+		if !q.ill() {
 			g.Go(send)
 		} else if probe = send(); probe != nil { // one at a time, until OSS answers
 			break

@@ -60,8 +60,20 @@ func (w *Moment) Again() *Moment {
 // them.
 func (c *Change) Rows(prefix string) iter.Seq2[*Row, error] { return c.tx.Rows(prefix, "") }
 
-// Away reports that OSS could not be used when the engine last tried.
+// Away reports that OSS could not be used when the engine last tried, and that this
+// is no matter of a moment: it gives no answer, or has refused for some seconds.
 func (q *Queue) Away() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	h := &q.health
+	return h.away != nil && (statusOf(h.away) == 0 || time.Since(h.since) > aMoment)
+}
+
+// aMoment is how long OSS may answer with errors until nobody waits for better ones.
+const aMoment = 3 * time.Second
+
+// ill reports that OSS could not be used when the engine last tried.
+func (q *Queue) ill() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.health.away != nil
