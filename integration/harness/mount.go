@@ -156,10 +156,22 @@ type Queue struct {
 	Debts       int    `json:"debts"`
 	Doubts      int    `json:"doubts"`
 	Away        string `json:"oss_away"`
-	Damaged     string `json:"damaged"`
-	Horizon     uint64 `json:"horizon"`
-	Last        uint64 `json:"last"`
-	Rebuilt     *struct {
+	AwayNext    int64  `json:"oss_away_next_try"`
+	Denied      []struct {
+		What  string `json:"what"`
+		Under string `json:"under"`
+		Rows  int    `json:"rows"`
+		Why   string `json:"why"`
+	} `json:"denied"`
+	Requests struct {
+		Limit     int   `json:"limit"`
+		Max       int   `json:"max"`
+		Throttled int64 `json:"throttled"`
+	} `json:"requests"`
+	Damaged string `json:"damaged"`
+	Horizon uint64 `json:"horizon"`
+	Last    uint64 `json:"last"`
+	Rebuilt *struct {
 		Why   string `json:"why"`
 		Aside string `json:"aside"`
 		Files int    `json:"files"`

@@ -184,6 +184,18 @@ func (s *Server) Fault(spec string) (f Fault, err error) {
 	return f, s.admin("POST", "/faults", spec, &f)
 }
 
+// FaultKinds is all that a fault can be about.
+type FaultKinds struct {
+	Do         map[string][]string `json:"do"` // what happens, and where
+	What       []string            `json:"what"`
+	Operations []string            `json:"operations"`
+}
+
+// FaultKinds asks the server what it can be made to do.
+func (s *Server) FaultKinds() (k FaultKinds, err error) {
+	return k, s.admin("GET", "/faults/kinds", nil, &k)
+}
+
 // Faults lists those in force.
 func (s *Server) Faults() (f []Fault, err error) { return f, s.admin("GET", "/faults", nil, &f) }
 

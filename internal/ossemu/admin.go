@@ -96,6 +96,7 @@ func (s *Server) adminFaults(mux *http.ServeMux) {
 		writeResult(w, state, err, http.StatusNotFound)
 	})
 	mux.HandleFunc("GET /faults/{id}", s.adminFault)
+	mux.HandleFunc("GET /faults/kinds", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, Kinds()) })
 }
 
 // adminFault waits until a fault has done what the caller waits for, or is

@@ -119,6 +119,23 @@ var actions = map[string]action{
 	"clock":   {[]string{placeBefore}, []string{"by"}, "by"},
 }
 
+// FaultKinds is what can be asked for: what happens and where, what can be
+// corrupted, and to which operations.
+type FaultKinds struct {
+	Do         map[string][]string `json:"do"` // the places, the default first
+	What       []string            `json:"what"`
+	Operations []string            `json:"operations"`
+}
+
+// Kinds lists all that a Fault can be about.
+func Kinds() FaultKinds {
+	k := FaultKinds{Do: map[string][]string{}, What: corruptions, Operations: operationNames()}
+	for do, a := range actions {
+		k.Do[do] = a.places
+	}
+	return k
+}
+
 var corruptions = []string{"crc", "etag", "body", "length"}
 
 // given names the fields of the action that f has.
