@@ -109,7 +109,7 @@ func TestPanicInABatchOfDeletes(t *testing.T) {
 	e := setup(t)
 	e.leaves(panics, "the test asks for one")
 	m := &mount{e: e, Mount: &harness.Mount{Bin: bin, Source: "oss://" + harness.Bucket, Point: e.path("mnt"), Cache: e.path("cache"),
-		Env: append(harness.Credentials(), "OSSMOUNT_PANIC=deletes noted, not sent:1"), Flags: e.usual()}}
+		Env: append(harness.Credentials(), "OSSMOUNT_PANIC=deletes noted, not sent:1"), Flags: append(e.usual(), "--doubt=1s")}}
 	e.ok(os.Mkdir(m.Point, 0o755))
 	m.start()
 	names := []string{"a", "b", "c"}
