@@ -22,8 +22,8 @@ import (
 // mmapper is the beginning of the type of unix.mapper.
 type mmapper struct {
 	sync.Mutex
-	active map[*byte][]byte
-	mmap   func(addr, length uintptr, prot, flags, fd int, offset int64) (uintptr, error)
+	_    map[*byte][]byte
+	mmap func(addr, length uintptr, prot, flags, fd int, offset int64) (uintptr, error)
 }
 
 //go:linkname mapper golang.org/x/sys/unix.mapper

@@ -412,7 +412,7 @@ func (j *Journal) Abandon() error { return j.close(false) }
 
 func (j *Journal) close(step bool) error {
 	j.cancel()
-	_ = j.group.Wait()
+	j.awaitGroup()
 	var err error
 	if step && !j.o.ReadOnly {
 		err = j.step()
@@ -420,6 +420,18 @@ func (j *Journal) close(step bool) error {
 	j.fail(ErrClosed)
 	j.views.Wait()
 	return errors.Join(err, j.closeDB())
+}
+
+// awaitGroup returns when the journal's goroutines have ended, or when one never
+// will: a table for which there is no room is left half made (room.go).
+func (j *Journal) awaitGroup() {
+	j.room.end()
+	ended := make(chan struct{})
+	go func() { _ = j.group.Wait(); close(ended) }()
+	select {
+	case <-ended:
+	case <-j.room.stuck:
+	}
 }
 
 // fail ends the journal's work: every later Update and wait returns err.

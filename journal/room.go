@@ -59,6 +59,7 @@ type room struct {
 	want    int64 // bytes of ballast
 	log     *slog.Logger
 	closing chan struct{}
+	ends    sync.Once
 	stuck   chan struct{} // closed when a table waits though the journal shall close
 	poke    chan struct{} // to the tender
 	tables  func() int64  // bytes of all tables
@@ -493,12 +494,15 @@ func (r *room) status() Room {
 	return s
 }
 
+// end lets no table wait any longer.
+func (r *room) end() { r.ends.Do(func() { close(r.closing) }) }
+
 // closeDB closes the database. Where the disk has no room for what Badger writes
 // then, it is left as a crash would leave it: its logs are all there.
 func (j *Journal) closeDB() error {
 	r := j.room
 	defer r.letGo()
-	close(r.closing)
+	r.end()
 	if err := r.mayClose(); err != nil {
 		return fmt.Errorf("%w; the journal is left as it is, and replayed at the next start", err)
 	}

@@ -296,12 +296,15 @@ func TestWhatAMergeLosesIsPutBack(t *testing.T) {
 	checkNow(t, j)
 }
 
-// covers H10: a disk that is full at the end leaves the journal as a crash would.
+// covers H10: a disk that is full at the end, also in the middle of a merge of tables,
+// leaves the journal as a crash would.
 func TestClosedOnAFullDisk(t *testing.T) {
 	t.Parallel()
 	disk := small(t, "size=64m")
 	dir := filepath.Join(disk, "journal")
-	child := exec.Command(os.Args[0])
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	child := exec.CommandContext(ctx, os.Args[0])
 	child.Env = append(os.Environ(), childDir+"="+dir, "OSSMOUNT_TEST_CLOSE="+filepath.Join(disk, "hog"))
 	out, err := child.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), ErrNoRoom.Error()) {
@@ -331,6 +334,16 @@ func closeFull(dir, hog string) {
 				chunk = chunk[:len(chunk)/2]
 			}
 		}
+	}
+	// A merge of tables is in the middle of making one.
+	f, err := os.Create(filepath.Join(j.room.db(), "999999.sst"))
+	if err != nil {
+		fmt.Println("failed:", err)
+		os.Exit(1)
+	}
+	j.group.Go(func() error { return j.room.allocate(int(f.Fd()), 8<<20, "999999.sst") })
+	for !j.room.isWaiting() {
+		time.Sleep(time.Millisecond)
 	}
 	fmt.Println(j.Close())
 	os.Exit(0)
