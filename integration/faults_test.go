@@ -190,6 +190,7 @@ func (w *workload) suffer(p passing, ops []string) {
 			w.Errorf("not drained: %+v", w.m.status().Queue)
 		}
 	}
+	w.tries(20*time.Second, func() bool { return w.counts().Ops["AbortMultipartUpload"].Requests > 0 }) // debts are paid a moment later
 	w.usedAll(p, ops, faults)
 	w.ok(w.server.ClearFaults())
 	w.ok(second(w.m.Run(w.soon(), "retry", "--all", "--mountpoint="+w.m.Point)))

@@ -76,6 +76,12 @@ func (t *transfer) asWritten(parts map[int]journal.Part, src *source) error {
 	if err != nil {
 		return err
 	}
+	for _, p := range parts {
+		if p.Copied { // of it only OSS tells, which may be wrong as well: again, before the disk is accused
+			return &object.Error{Op: opPartCopy, Key: t.row.Key, Kind: object.Again, Fate: object.Answered,
+				Err: fmt.Errorf("%w: the parts have the CRC64 %d, what was written has %d", errIntegrity, crc, t.row.CRC64)}
+		}
+	}
 	return errChanged
 }
 
