@@ -18,7 +18,8 @@ type health struct {
 	op    string // that has failed
 	since time.Time
 	next  time.Time // of the next probe
-	wait  *backoff.ExponentialBackOff
+	// By operation: that others fail as well says nothing of when one is mended.
+	waits map[string]*backoff.ExponentialBackOff
 
 	misses int       // transfers in a row that have failed
 	said   time.Time // when it was last said that OSS is away
@@ -88,10 +89,13 @@ func (h *health) lost(op string, err error, now time.Time, log *slog.Logger) {
 	mend := object.KindOf(err) == object.Wait
 	fresh := h.away == nil || mend && codeOf(h.away) != codeOf(err)
 	if h.away == nil {
-		h.since, h.wait = now, newBackoff()
+		h.since, h.waits = now, map[string]*backoff.ExponentialBackOff{}
+	}
+	if h.waits[op] == nil {
+		h.waits[op] = newBackoff()
 	}
 	if h.away == nil || !now.Before(h.next) { // of what was under way, the first counts
-		h.next = now.Add(h.wait.NextBackOff())
+		h.next = now.Add(h.waits[op].NextBackOff())
 	}
 	h.away, h.op = err, op
 	switch {

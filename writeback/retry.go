@@ -91,7 +91,7 @@ func (q *Queue) Wake() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.health.away != nil {
-		q.health.wait.Reset()
+		clear(q.health.waits)
 		q.health.next = now
 	}
 	for n := range needs {
