@@ -119,6 +119,10 @@ func Open(dir string, o Options) (*Cache, error) {
 	for _, l := range lost { // a number given out again would replace it there
 		top = max(top, l.Number)
 	}
+	if err := c.dropStrays(); err != nil {
+		lock.Close()
+		return nil, fmt.Errorf("cache directory: %w", err)
+	}
 	if err := c.count(); err != nil {
 		lock.Close()
 		return nil, fmt.Errorf("cache directory: %w", err)

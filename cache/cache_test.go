@@ -301,3 +301,38 @@ func TestDirectoryThatIsGone(t *testing.T) {
 		t.Errorf("open: %v", err)
 	}
 }
+
+// A crash in the middle of a drop, or of the writing of a witness, leaves a file
+// beside a content that is not there, or half of one beside one that is: the next
+// start removes them, and nothing else.
+func TestWitnessesWithoutAContentAreRemoved(t *testing.T) {
+	dir := t.TempDir()
+	c := open(t, dir, Options{Identity: ours})
+	var paths []string
+	for range 2 {
+		x, err := c.Create()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := x.SetWitness(Witness{Key: strings.Repeat("long ", 1000), State: StateClosed}); err != nil {
+			t.Fatal(err)
+		}
+		x.Close()
+		paths = append(paths, c.Path(x.Number()))
+	}
+	c.Close()
+	half := paths[0] + sidecarSuffix + "~"
+	if err := errors.Join(os.WriteFile(half, nil, 0o600), os.Remove(paths[1])); err != nil {
+		t.Fatal(err)
+	}
+	c = open(t, dir, Options{Identity: ours})
+	defer c.Close()
+	for path, want := range map[string]bool{half: false, paths[1] + sidecarSuffix: false, paths[0]: true, paths[0] + sidecarSuffix: true} {
+		if _, err := os.Lstat(path); (err == nil) != want {
+			t.Errorf("%s: %v", filepath.Base(path), err)
+		}
+	}
+	if w, ok, err := c.Witness(1); !ok || err != nil || w.State != StateClosed {
+		t.Errorf("%+v %v %v", w, ok, err)
+	}
+}

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ossmount/ossmount/internal/crash"
 	"github.com/ossmount/ossmount/internal/private"
 )
 
@@ -69,6 +70,7 @@ func (c *Cache) Drop(n uint64) error {
 	if errors.Is(err, os.ErrNotExist) {
 		err = nil
 	}
+	crash.At("content gone, its sidecar not")
 	if serr := os.Remove(c.sidecar(n)); serr != nil && !errors.Is(serr, os.ErrNotExist) {
 		err = errors.Join(err, serr)
 	}

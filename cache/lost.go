@@ -76,9 +76,11 @@ func (c *Cache) lose(n uint64) error {
 	if err := os.Rename(c.sidecar(n), to+sidecarSuffix); err != nil && !os.IsNotExist(err) {
 		return fmt.Errorf("lost+found: %w", err)
 	}
+	crash.At("sidecar moved to lost+found, its content not")
 	if err := os.Rename(c.path(n), to); err != nil {
 		return fmt.Errorf("lost+found: %w", err)
 	}
+	crash.At("moved to lost+found")
 	c.tally.found.Add(taken(to))
 	return nil
 }

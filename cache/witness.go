@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ossmount/ossmount/internal/crash"
 	"github.com/ossmount/ossmount/internal/extent"
 	"github.com/ossmount/ossmount/internal/object"
 	"github.com/ossmount/ossmount/internal/private"
@@ -116,6 +118,7 @@ func (c *Cache) setSidecar(path string, b []byte) error {
 		return room(err)
 	}
 	c.touch(filepath.Dir(path))
+	crash.At("sidecar written, not in place")
 	return os.Rename(tmp, to)
 }
 
@@ -179,4 +182,30 @@ func writeSynced(path string, b []byte) error {
 		return err
 	}
 	return unix.Fdatasync(int(f.Fd()))
+}
+
+// dropStrays removes what a crash leaves of a witness beside its content: one whose
+// content was dropped, and one that was being written.
+func (c *Cache) dropStrays() error {
+	for i := range 256 {
+		names, err := os.ReadDir(c.sub(uint64(i)))
+		if err != nil {
+			return err
+		}
+		content := "" // the last one, which its witness follows
+		for _, e := range names {
+			of, isSidecar := strings.CutSuffix(strings.TrimSuffix(e.Name(), "~"), sidecarSuffix)
+			switch {
+			case !isSidecar:
+				content = e.Name()
+				continue
+			case of == content && !strings.HasSuffix(e.Name(), "~"):
+				continue
+			}
+			if err := os.Remove(filepath.Join(c.sub(uint64(i)), e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

@@ -6,5 +6,7 @@
 // named in OSSMOUNT_CRASH_LOG, and kills itself with SIGKILL where OSSMOUNT_CRASH
 // says so: "point:n" is the n-th passing of a point. So a test learns from one run
 // which points a case passes, and walks them all in the runs after it. OSSMOUNT_PANIC,
-// in the same form, has the code panic there instead.
+// in the same form, has the code panic there instead. With OSSMOUNT_BOOT it is told
+// another boot ID than the machine's, which is what a power cut looks like when all that
+// was written has reached the disk.
 package crash

@@ -17,6 +17,10 @@ var (
 	log    = os.Getenv("OSSMOUNT_CRASH_LOG")
 )
 
+// Boot stands for the boot ID of the machine, so that a test can have it believe in
+// a power cut; "": the machine's own.
+func Boot() string { return os.Getenv("OSSMOUNT_BOOT") }
+
 // At is a moment that a crash could come at.
 func At(point string) {
 	mu.Lock()
