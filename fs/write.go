@@ -233,6 +233,7 @@ func (x *file) tryTruncate(ctx context.Context, size int64) error {
 		if err := x.content.Truncate(size); err != nil {
 			return err
 		}
+		crash.At("truncated")
 		switch {
 		case size == 0:
 			x.sum = ofNothing

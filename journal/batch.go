@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	badger "github.com/dgraph-io/badger/v4"
+
+	"github.com/ossmount/ossmount/internal/crash"
 )
 
 // A batch is a state that is too big for one commit of Badger, such as the
@@ -73,7 +75,9 @@ func (j *Journal) inBatch(tx *Tx, f func(tx *Tx) error) error {
 	if err := tx.sign(); err != nil {
 		return err
 	}
-	return tx.j.commitAt(tx.txn, tx.seq, tx.size)
+	err := tx.j.commitAt(tx.txn, tx.seq, tx.size)
+	crash.At("all of a batch committed")
+	return err
 }
 
 func batchMark(seq uint64, what byte) []byte { return spaced(spaceBatch, be64(seq), string(what)) }
@@ -101,6 +105,7 @@ func (tx *Tx) flush() error {
 	if err := tx.j.commitAt(tx.txn, tx.seq, tx.size); err != nil {
 		return err
 	}
+	crash.At("some of a batch committed")
 	tx.flushed, tx.entries, tx.size = true, 0, 0
 	tx.txn = tx.j.db.NewTransactionAt(tx.seq, true)
 	tx.at = tx.seq

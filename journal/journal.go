@@ -17,6 +17,7 @@ import (
 	badger "github.com/dgraph-io/badger/v4"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ossmount/ossmount/internal/crash"
 	"github.com/ossmount/ossmount/internal/private"
 )
 
@@ -65,6 +66,9 @@ type Options struct {
 }
 
 func (o *Options) fill() error {
+	if o.BootID == "" {
+		o.BootID = crash.Boot()
+	}
 	if o.BootID == "" {
 		b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 		if err != nil {
@@ -331,6 +335,7 @@ func (j *Journal) Update(f func(tx *Tx) error) (seq uint64, err error) {
 	if err := j.commitInRoom(tx.txn, tx.seq, tx.size); err != nil {
 		return 0, tooBig(err)
 	}
+	crash.At("committed")
 	j.committed(tx)
 	return tx.seq, nil
 }

@@ -63,15 +63,18 @@ func (j *Journal) backToHorizon() (err error) {
 		return fmt.Errorf("journal: go back to the horizon: %w", err)
 	}
 	j.recovered.Undone = n
+	crash.At("set back, not synced")
 	if err := j.barrier(); err != nil {
 		return err
 	}
+	crash.At("set back, horizon not moved")
 	j.slot.Gen++
 	j.slot.Horizon = j.last
 	j.slot.BootID = j.o.BootID
 	if err := writeSlot(j.horizonPath(), j.slot); err != nil {
 		return err
 	}
+	crash.At("horizon moved after a cut")
 	j.db.SetDiscardTs(j.last)
 	return nil
 }
@@ -149,6 +152,7 @@ func (j *Journal) begins() error {
 	if err := writeSlot(j.horizonPath(), j.slot); err != nil {
 		return err
 	}
+	crash.At("first horizon written")
 	return syncFile(j.dir, unix.Fsync)
 }
 
@@ -190,6 +194,7 @@ func (j *Journal) setAllBack(horizon, last uint64) (n int, top uint64, err error
 		if err != nil {
 			return 0, last, err
 		}
+		crash.At("some keys set back")
 		keys = keys[n:]
 		at++
 	}

@@ -361,6 +361,7 @@ func (q *Queue) filled(row *Row, y *cache.Content) error {
 		tx.BeforeCommit(func() error { q.followTo(row.Content, y.Number()); return nil }) // before a writer of the old one goes on
 		return nil
 	})
+	crash.At("filled and taken")
 	if err != nil || !took {
 		q.followTo(y.Number(), row.Content)
 		return errors.Join(err, q.c.Drop(y.Number()))
@@ -454,5 +455,6 @@ func (t *transfer) free() error {
 		cur.Base, cur.Tags = ref, nil
 		return tx.PutRow(cur)
 	})
+	crash.At("hidden copy taken")
 	return err
 }

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ossmount/ossmount/internal/crash"
 	"github.com/ossmount/ossmount/internal/object"
 	"github.com/ossmount/ossmount/journal"
 )
@@ -264,6 +265,7 @@ func (q *Queue) sealAhead(n uint64, name string) {
 		}
 		return oweAbort(tx, key, u)
 	})
+	crash.At("what was sent ahead given up")
 	if err != nil && stillOpen(err) {
 		q.log.Warn("an upload is given up at the next start only", "key", key, "err", err)
 	}

@@ -101,6 +101,7 @@ func (q *Queue) drop(n uint64) {
 		err = q.c.SetWitness(n, w)
 	}
 	crash.At("content dead, not dropped")
+	defer crash.At("content dropped")
 	if derr := q.c.Drop(n); derr != nil {
 		q.log.Warn("a content could not be dropped", "content", n, "err", derr, "witness", err)
 	}

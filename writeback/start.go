@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ossmount/ossmount/cache"
+	"github.com/ossmount/ossmount/internal/crash"
 	"github.com/ossmount/ossmount/journal"
 )
 
@@ -57,10 +58,16 @@ func (q *Queue) takeUp(ctx context.Context) error {
 			return err
 		}
 	}
+	crash.At("rows judged")
 	if err := q.takeUpDoubts(doubts); err != nil {
 		return err
 	}
-	return q.takeUpUploads()
+	crash.At("doubts taken up")
+	if err := q.takeUpUploads(); err != nil {
+		return err
+	}
+	crash.At("uploads taken up")
+	return nil
 }
 
 // judge looks at a row found at start and reports whether it had to be
@@ -220,6 +227,7 @@ func (q *Queue) takeUpContents(ctx context.Context) error {
 		if err := q.c.Drop(n); err != nil {
 			return err
 		}
+		crash.At("garbage dropped")
 	}
 	return q.c.Lose(lost...)
 }
