@@ -50,7 +50,7 @@ race: ## the same under the race detector, where there are goroutines
 integration: ## the built binary, real mounts, an OSS server (needs /dev/fuse and what .ci/run installs)
 	$(TEST) -timeout=30m ./integration
 
-crash: ## kill the daemon at every point between two durable steps, in each of ten cases
+crash: ## kill the daemon at every point between two durable steps, in each of twenty cases, and again at each point of the next start
 	$(TEST) -timeout=60m ./integration -run=TestCrashAtEveryPoint -v -crash.every
 
 damage: ## mount DAMAGES (1000) cache directories whose journal was damaged at random
