@@ -51,14 +51,14 @@ func (x *file) tryChange(ctx context.Context, empty bool, f func() error) error 
 // for the disk, never for the network.
 func (x *file) beforeLocked(ctx context.Context) error {
 	clone, err := x.fs.q.BeforeWrite(context.WithoutCancel(ctx), x.content.Number(), x.handles == 1 && x.base == nil)
-	if err != nil {
-		return err
-	}
-	if n := x.follow.Content(); n != x.content.Number() {
+	if n := x.follow.Content(); n != x.content.Number() { // whose file may be gone: an error of it says nothing
 		if err := x.filledLocked(n); err != nil {
 			return err
 		}
 		return x.beforeLocked(ctx)
+	}
+	if err != nil {
+		return err
 	}
 	if clone {
 		y, err := x.content.Clone()

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -336,7 +338,12 @@ func TestExchangeOfChangedFilesThatAreOpen(t *testing.T) {
 	defer ra.Close()
 	defer rb.Close()
 	e.ok(unix.Renameat2(unix.AT_FDCWD, m.in("a"), unix.AT_FDCWD, m.in("b"), unix.RENAME_EXCHANGE))
+	before := e.contents("cache")
 	m.wait(m.Point)
+	e.poll("the content that was filled is dropped", patience, func() bool {
+		now := e.contents("cache")
+		return slices.ContainsFunc(before, func(path string) bool { return !slices.Contains(now, path) })
+	})
 	e.ok(patched("two", 5000)(m.in("b")))
 	e.ok(patched("two", 5000)(m.in("a")))
 	m.wait(m.Point)
@@ -346,4 +353,12 @@ func TestExchangeOfChangedFilesThatAreOpen(t *testing.T) {
 	want = oldb[:100] + "one" + oldb[103:5000] + "two" + oldb[5003:]
 	e.reads(m.in("a"), want)
 	e.object("a", want)
+}
+
+// contents are the files of the contents in a cache directory.
+func (e *env) contents(cache string) []string {
+	e.Helper()
+	files, err := filepath.Glob(e.path(cache + "/contents/*/*"))
+	e.ok(err)
+	return files
 }
