@@ -51,6 +51,11 @@ type Witness struct {
 	Whole    bool       `json:"wh,omitempty"` // whether the rest is here too (journal.Row)
 	State    State      `json:"st"`
 
+	// Needed: another name was still to get the bytes of the object that this content
+	// takes the place of. Only the journal knew which, and without it this must not
+	// happen.
+	Needed bool `json:"nd,omitempty"`
+
 	// Beside, in the attribute: the witness was too long for it and stands in
 	// the file beside the content.
 	Beside bool `json:"x,omitempty"`

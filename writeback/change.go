@@ -104,16 +104,17 @@ func (c *Change) Put(r *Row) error {
 		return err
 	}
 	if r.Content != 0 && !c.batch {
-		c.tx.BeforeCommit(func() error { return c.q.witness(r, cache.StateClosed) })
+		c.tx.BeforeCommit(func() error { return c.q.witness(c.tx, r, cache.StateClosed) })
 	}
 	return nil
 }
 
-func (q *Queue) witness(r *Row, st cache.State) error {
+func (q *Queue) witness(tx *journal.Tx, r *Row, st cache.State) error {
 	defer crash.At("witness written, not committed")
 	return q.c.SetWitness(r.Content, cache.Witness{
 		CacheID: q.j.CacheID(), Boot: q.j.BootID(), Key: r.Key, Seq: r.Seq, Size: r.Size, Attr: r.Attr, Headers: r.Headers, Meta: r.Meta, CRC64: r.CRC64, HasCRC: r.HasCRC,
 		Expected: r.Expected, Known: r.Known, Base: r.Base, Dirty: r.Dirty, Whole: r.Whole, State: st,
+		Needed: looked(tx, r.Key),
 	})
 }
 

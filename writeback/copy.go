@@ -357,7 +357,7 @@ func (q *Queue) filled(row *Row, y *cache.Content) error {
 		if err := tx.PutRow(cur); err != nil {
 			return err
 		}
-		tx.BeforeCommit(func() error { return q.witness(cur, cache.StateClosed) })
+		tx.BeforeCommit(func() error { return q.witness(tx, cur, cache.StateClosed) })
 		tx.BeforeCommit(func() error { q.followTo(row.Content, y.Number()); return nil }) // before a writer of the old one goes on
 		return nil
 	})

@@ -20,8 +20,9 @@ import (
 // key after it.
 //
 //	closed, newest of its key,      a row marked as rebuilt: visible at once, but
-//	its bytes are sure              published only if HEAD shows what it expected;
-//	                                OSS has those very bytes: settled; else lost+found
+//	its bytes are sure, and no      published only if HEAD shows what it expected;
+//	other name needed what it       OSS has those very bytes: settled; else lost+found
+//	replaces
 //	clean, dead, empty              dropped
 //	all others                      lost+found
 //
@@ -202,6 +203,9 @@ func (q *Queue) isSure(c claim, rec journal.Recovered) bool {
 	w := c.w
 	if w.Key == "" || w.Seq == 0 || w.Size != c.sign.Size {
 		return false
+	}
+	if w.Needed {
+		return false // what it replaces may be the only copy of another name's bytes
 	}
 	if !w.Base.IsZero() && !w.Whole && len(w.Dirty) == 0 {
 		return false // of what it is made nobody knows

@@ -32,7 +32,7 @@ func (q *Queue) takeUp(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			if q.judge(r, cut) {
+			if q.judge(tx, r, cut) {
 				fix = append(fix, r)
 			}
 		}
@@ -73,7 +73,7 @@ func (q *Queue) takeUp(ctx context.Context) error {
 // judge looks at a row found at start and reports whether it had to be
 // changed: a request of it may be under way still, its file may be written in
 // the middle, its bytes may be missing.
-func (q *Queue) judge(r *Row, cut bool) (changed bool) {
+func (q *Queue) judge(tx *journal.Tx, r *Row, cut bool) (changed bool) {
 	if r.Note != nil && !r.Note.Answered && !q.o.rules.noR8 {
 		// Also if one was given up before: it may have been repeated since.
 		r.Note.Lost, changed = time.Now().UnixNano(), true
@@ -99,7 +99,7 @@ func (q *Queue) judge(r *Row, cut bool) (changed bool) {
 		// The next start shall find what this one goes on from.
 		changed = changed || sign.Mtime != r.SignMtime
 		r.SignMtime = sign.Mtime
-		if err := q.witness(r, cache.StateClosed); err != nil {
+		if err := q.witness(tx, r, cache.StateClosed); err != nil {
 			q.log.Warn("a content could not be marked", "content", r.Content, "err", err)
 		}
 	}
