@@ -285,8 +285,8 @@ func (w *crashWalk) all(plays []crashPlay) {
 
 // passed takes note of what the mount after the crash of p has passed, until it
 // served and in all: it is to be killed there, too. In the short form that is done
-// once at each of the points before it served; else at all of these after each
-// first crash, and at each point in each case.
+// once at each of the points before it served; else at each point in each case, and
+// at those before it served also with the machine off in between.
 func (w *crashWalk) passed(p crashPlay, serving, all points) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -304,7 +304,7 @@ func (w *crashWalk) passed(p crashPlay, serving, all points) {
 		w.recovery[point], w.seen[point] = true, true
 		add(point, point)
 		if *crashEvery {
-			add(fmt.Sprint(point, p.cut, p.c.name, p.point), point)
+			add(fmt.Sprint(point, p.cut, p.c.name), point)
 		}
 	}
 	for point := range all {
