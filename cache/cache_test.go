@@ -115,7 +115,7 @@ func TestCloneIsApart(t *testing.T) {
 	if _, err := x.WriteAt([]byte("hello"), 0); err != nil {
 		t.Fatal(err)
 	}
-	y, err := x.Clone()
+	y, err := x.Clone(Witness{Key: "k", State: StateOpen})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,6 +126,9 @@ func TestCloneIsApart(t *testing.T) {
 	b, err := os.ReadFile(c.path(y.Number()))
 	if err != nil || string(b) != "hello" {
 		t.Fatalf("%q %v", b, err)
+	}
+	if w, ok, err := c.Witness(y.Number()); err != nil || !ok || w.Key != "k" || w.State != StateOpen {
+		t.Errorf("the copy says of itself %+v, %v", w, err)
 	}
 	if failed := c.SyncContents([]uint64{x.Number(), y.Number(), 12345}); len(failed) != 0 {
 		t.Fatal(failed)

@@ -145,11 +145,16 @@ func (x *Content) Close() error {
 }
 
 // Clone copies the content to a new number, by reflink where the file system
-// can, else byte by byte.
-func (x *Content) Clone() (*Content, error) {
+// can, else byte by byte. w is what the copy says of itself before it has its
+// first byte: a crash leaves no bytes of which nobody knows what they are.
+func (x *Content) Clone(w Witness) (*Content, error) {
 	y, err := x.c.Create()
 	if err != nil {
 		return nil, err
+	}
+	if err := y.SetWitness(w); err != nil {
+		y.Close()
+		return nil, errors.Join(err, x.c.Drop(y.number))
 	}
 	err = unix.IoctlFileClone(int(y.f.Fd()), int(x.f.Fd()))
 	if err != nil {

@@ -300,7 +300,7 @@ func (s *sparse) take() (*cache.Content, error) {
 		return s.fs.createClean(s.ref)
 	}
 	if s.refs > 1 || s.taken {
-		return s.content.Clone()
+		return s.content.Clone(cache.Witness{Ref: s.ref, State: cache.StateClean})
 	}
 	s.taken = true
 	return s.content, nil

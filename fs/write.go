@@ -61,7 +61,7 @@ func (x *file) beforeLocked(ctx context.Context) error {
 		return err
 	}
 	if clone {
-		y, err := x.content.Clone()
+		y, err := x.content.Clone(cache.Witness{Key: x.n.key(), Attr: x.attr, State: cache.StateOpen})
 		if err != nil {
 			return err
 		}
@@ -106,6 +106,8 @@ func (x *file) startLocked() error {
 		x.base.release()
 		x.base = nil
 		x.vouched, x.named = true, true // what OSS holds, until the first change
+		// By this name it is found; where that fails the first write does, too.
+		_ = y.SetWitness(cache.Witness{Key: x.n.key(), Attr: x.attr, Ref: origin, State: cache.StateClean})
 	} else if err := x.holeLocked(origin); err != nil {
 		return err
 	}

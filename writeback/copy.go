@@ -221,7 +221,7 @@ func (q *Queue) fillHere(row *Row) error {
 		return err
 	}
 	defer x.Close()
-	y, err := x.Clone()
+	y, err := x.Clone(cache.Witness{State: cache.StateDead}) // until its row is committed
 	if err != nil {
 		return err
 	}
@@ -297,7 +297,9 @@ func (q *Queue) fill(ctx context.Context, row *Row) error {
 		return err
 	}
 	defer y.Close()
-	err = q.download(ctx, base, y)
+	if err = y.SetWitness(cache.Witness{State: cache.StateDead}); err == nil { // until its row is committed
+		err = q.download(ctx, base, y)
+	}
 	if err == nil {
 		return q.filled(row, y)
 	}

@@ -577,7 +577,7 @@ func (m *model) rewrite(w *writer, text string) {
 
 func (m *model) clone(w *writer) {
 	m.log("  cloned")
-	y, err := w.x.Clone()
+	y, err := w.x.Clone(cache.Witness{State: cache.StateOpen})
 	m.must(err)
 	m.q.OpenForWrite(y.Number())
 	m.q.Seal(w.n)
