@@ -134,6 +134,7 @@ type Recovered struct {
 	Damaged  string // what was wrong with the one that was there; empty: nothing was
 	Aside    string // directory that it was moved to
 	PowerCut bool   // the state went back to the horizon
+	Before   string // cache ID until then
 	Undone   int    // keys that were set back
 	Torn     int    // keys of a change that a crash had cut short, set back
 	Horizon  uint64 // the horizon that Open found, also that of a damaged journal; 0: none

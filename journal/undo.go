@@ -55,6 +55,7 @@ func (j *Journal) recover(s slot, found bool) error {
 
 // backToHorizon is what a power cut makes necessary.
 func (j *Journal) backToHorizon() (err error) {
+	j.recovered.Before = j.slot.CacheID
 	if j.slot.CacheID, err = drawID(); err != nil {
 		return err
 	}
