@@ -18,6 +18,7 @@ CHAOS_TIME ?= 5m
 POWER_CUTS ?= 300
 POWER_SEED ?= 1
 DAMAGES    ?= 1000
+CRASH_EVERY ?= false
 
 .PHONY: help build demo test tools lint unit race integration crash damage power chaos conformance bench fuzz vuln cover clean
 
@@ -51,8 +52,8 @@ race: ## the same under the race detector, where there are goroutines
 integration: ## the built binary, real mounts, an OSS server (needs /dev/fuse and what .ci/run installs)
 	$(TEST) -timeout=30m ./integration
 
-crash: ## kill the daemon at every point between two durable steps, in each of twenty cases, and again at each point of the next start
-	$(TEST) -timeout=60m ./integration -run=TestCrashAtEveryPoint -v -crash.every
+crash: ## kill the daemon at every point between two durable steps, in each of twenty cases; CRASH_EVERY=true: at every passing, and again in the start after it (half an hour)
+	$(TEST) -timeout=3h ./integration -run=TestCrashAtEveryPoint -v -crash.every=$(CRASH_EVERY)
 
 damage: ## mount DAMAGES (1000) cache directories whose journal was damaged at random
 	$(TEST) -timeout=3h ./integration -run=TestDamagedJournals -v -damage.count=$(DAMAGES)
