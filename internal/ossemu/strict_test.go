@@ -260,7 +260,7 @@ func TestARequestIsAsSlowAsItAsks(t *testing.T) {
 		return ms
 	}
 	const limit = 819200 // bit/s: 100 KiB of bytes
-	if ms := delay(oss.TrafficLimitHeader(limit)); ms < 400 {
+	if ms := delay(oss.TrafficLimitHeader(limit)); ms < 300 {
 		t.Errorf("50 KiB waited for %d ms at 100 KiB/s", ms)
 	}
 	if ms := delay(); ms != -1 {
