@@ -36,7 +36,19 @@ type slot struct {
 	Horizon uint64 `json:"horizon"` // the state that is on the disk
 	BootID  string `json:"boot"`
 	CacheID string `json:"cache"` // drawn anew after each power cut
+
+	Undone []undone `json:"undone,omitempty"` // the last of them
 }
+
+// undone is a power cut: what was committed with its cache ID above a state was
+// taken back.
+type undone struct {
+	CacheID string `json:"cache"`
+	Above   uint64 `json:"above"`
+}
+
+// mostUndone is how many cuts in a row are remembered; each takes some 50 bytes.
+const mostUndone = 16
 
 const horizonFormat = 1
 

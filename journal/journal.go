@@ -134,11 +134,23 @@ type Recovered struct {
 	Damaged  string // what was wrong with the one that was there; empty: nothing was
 	Aside    string // directory that it was moved to
 	PowerCut bool   // the state went back to the horizon
-	Before   string // cache ID until then
 	Undone   int    // keys that were set back
 	Torn     int    // keys of a change that a crash had cut short, set back
 	Horizon  uint64 // the horizon that Open found, also that of a damaged journal; 0: none
 	Last     uint64 // the newest commit that Open found
+
+	undone []undone
+}
+
+// TookBack reports that a power cut has taken back what was committed with a cache
+// ID as the state seq: by this start, or by one before it that got no further.
+func (r Recovered) TookBack(cacheID string, seq uint64) bool {
+	for _, u := range r.undone {
+		if u.CacheID == cacheID && seq > u.Above {
+			return true
+		}
+	}
+	return false
 }
 
 // Open opens or makes the journal in dir and, after a power cut, sets it back

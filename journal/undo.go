@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -55,7 +56,9 @@ func (j *Journal) recover(s slot, found bool) error {
 
 // backToHorizon is what a power cut makes necessary.
 func (j *Journal) backToHorizon() (err error) {
-	j.recovered.Before = j.slot.CacheID
+	cut := undone{j.slot.CacheID, j.slot.Horizon}
+	before := j.slot.Undone[max(0, len(j.slot.Undone)+1-mostUndone):]
+	j.slot.Undone = append(slices.Clone(before), cut)
 	if j.slot.CacheID, err = drawID(); err != nil {
 		return err
 	}
@@ -86,6 +89,7 @@ func (j *Journal) takeSum() error {
 		return damaged(err)
 	}
 	j.recovered.New = j.whole.New
+	j.recovered.undone = j.slot.Undone
 	return nil
 }
 

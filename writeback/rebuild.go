@@ -207,7 +207,7 @@ func (q *Queue) isSure(c claim, rec journal.Recovered) bool {
 	if w.Needed {
 		return false // what it replaces may be the only copy of another name's bytes
 	}
-	if rec.PowerCut && w.CacheID == rec.Before && w.Seq > rec.Horizon {
+	if rec.TookBack(w.CacheID, w.Seq) {
 		return false // a change that was taken back: it may be half of one
 	}
 	if !w.Base.IsZero() && !w.Whole && len(w.Dirty) == 0 {

@@ -2,6 +2,7 @@ package writeback
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -350,8 +351,15 @@ func TestWhatAnotherNameNeedsStaysWithoutTheJournal(t *testing.T) {
 }
 
 // A power cut comes before the horizon of a new journal has moved: what it takes back
-// is not published in part. covers H1
+// is not published in part, also if the first start after it gets no further than to
+// take it back. covers H1
 func TestCutOfANewJournalPublishesNoHalf(t *testing.T) {
+	for _, again := range []bool{false, true} {
+		t.Run(fmt.Sprint("and a crash ", again), func(t *testing.T) { cutOfANewJournal(t, again) })
+	}
+}
+
+func cutOfANewJournal(t *testing.T, again bool) {
 	d := newDesk(t)
 	one, two := d.m.foreign("f", "one", nil), d.m.foreign("g", "two", nil)
 	text := crc64.Update(0, []byte("text"))
@@ -385,11 +393,25 @@ func TestCutOfANewJournalPublishesNoHalf(t *testing.T) {
 		t.Fatalf("the horizon is at %d", d.j.Horizon())
 	}
 	d.close()
+	if again {
+		j, err := journal.Open(t.Context(), d.journalDir(), journal.Options{Contents: silentContents{}, Step: time.Hour, BootID: "boot2"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := j.Abandon(); err != nil {
+			t.Fatal(err)
+		}
+	}
 	d.open("boot2")
-	if r := d.j.Recovered(); !r.PowerCut || !r.New {
+	if r := d.j.Recovered(); r.PowerCut == again || !r.New {
 		t.Fatalf("recovered: %+v", r)
 	}
 	drained(t, d.q)
 	d.holds(map[string]string{"f": "one", "g": "two", "new": "(absent)"})
 	d.found("f=two", "g=one", "new=text")
 }
+
+// silentContents syncs nothing.
+type silentContents struct{}
+
+func (silentContents) SyncContents([]uint64) map[uint64]error { return nil }
