@@ -79,13 +79,13 @@ func TestDeleteByAnOldListing(t *testing.T) {
 func TestOverwriteByAnOldListing(t *testing.T) {
 	r, m := freeRooms(t)
 	old := m.foreign("f", "as listed", nil)
+	m.foreign("f", "somebody's newer one", nil)
 	if _, err := r.q.Change(func(c *Change) error {
 		return c.Put(&Row{Key: "f", Text: "ours", Size: 4, Attr: object.Attr{Mode: object.TypeFile | 0o644},
 			Expected: old, Known: false, Closed: time.Now().Add(-time.Hour).UnixNano()})
 	}); err != nil {
 		t.Fatal(err)
 	}
-	m.foreign("f", "somebody's newer one", nil)
 	drained(t, r.q)
 	if got := m.text("f"); got != "somebody's newer one" {
 		t.Errorf("OSS holds %q under f", got)
