@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/ossmount/ossmount/internal/extent"
+	"github.com/ossmount/ossmount/internal/object"
 )
 
 func (x *file) isGrowing() bool {
@@ -109,4 +110,54 @@ func (x *file) close(gap extent.Range) error {
 	}
 	x.markLocked(gap.Off, gap.End)
 	return nil
+}
+
+// absorb takes the bytes of its base, all of which are here, into the content. No
+// row says yet that it has holes over the base, and the first one that did would
+// find it gone. Where a row says so the rows wait for each other (R2).
+func (x *file) absorb(base *sparse) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.content == nil || x.base != base {
+		return nil
+	}
+	if x.seq == 0 {
+		if err := x.absorbLocked(); err != nil {
+			return err
+		}
+	}
+	base.letGo()
+	return nil
+}
+
+const absorbPiece = 1 << 20
+
+func (x *file) absorbLocked() error {
+	p := make([]byte, absorbPiece)
+	for g := range x.local.Gaps(0, x.size) {
+		for off := g.Off; off < g.End; off += absorbPiece {
+			piece := p[:min(absorbPiece, g.End-off)]
+			ok, err := x.base.present(piece, off)
+			if err == nil && !ok {
+				err = errTaken
+			}
+			if err != nil {
+				return err
+			}
+			if _, err := x.content.WriteAt(piece, off); err != nil {
+				return err
+			}
+		}
+	}
+	x.base.release()
+	x.base, x.local, x.origin, x.dirty = nil, nil, object.Ref{}, nil
+	x.changed = true
+	return nil
+}
+
+// letGo has changes of the version wait no more.
+func (s *sparse) letGo() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hold.Release()
 }

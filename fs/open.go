@@ -237,7 +237,7 @@ func (n *node) tryPrepare(ctx context.Context, write, trunc bool) (*file, error)
 		x.followLocked()
 		x.seq = seq
 		if x.base != nil {
-			x.base.follows(x.follow)
+			x.base.follows(x, x.follow)
 		}
 		if err := x.isCurrent(); err != nil && was == nil {
 			x.letGo()

@@ -53,6 +53,7 @@ type sparse struct {
 	came    int               // grows as bytes come
 	reach   int64             // blocks of the whole object that have come, though perhaps damaged
 	of      uint64            // the content whose holes are read here; 0: none's, and others may share it
+	owner   *file             // whose content that is, once it is told
 	follow  *writeback.Follow // of that content
 	err     error             // the version is gone for good
 	failed  error             // the last fetch failed; the next one clears it
@@ -104,7 +105,7 @@ func (f *FS) newSparse(ref object.Ref, size int64, of uint64, follow *writeback.
 	n := int((size + block - 1) / block)
 	s := &sparse{fs: f, ref: ref, size: size, block: block, content: content, blocks: make([]blockState, n), left: n,
 		changed: make(chan struct{}), refs: 1, window: firstWindow, of: of, follow: follow}
-	s.hold = f.q.Hold(ref, of, func() { s.fillSoon() })
+	s.hold = f.q.Hold(ref, of, s.yield)
 	if n == 0 {
 		s.hold.Release()
 	}
@@ -145,10 +146,15 @@ func (s *sparse) isOnly(of uint64, follow *writeback.Follow) bool {
 // holdLocked keeps the version in place for what is missing of it.
 func (s *sparse) holdLocked() {
 	s.hold.Release()
-	if s.left > 0 {
-		s.hold = s.fs.q.Hold(s.ref, s.of, func() { s.fillSoon() })
+	if s.isNeededLocked() {
+		s.hold = s.fs.q.Hold(s.ref, s.of, s.yield)
 	}
 }
+
+// isNeededLocked reports that the version must stay: some of it is not here, or
+// what is here fills the holes of a content, whose rows say that they are those of
+// the version.
+func (s *sparse) isNeededLocked() bool { return s.left > 0 || s.of != 0 && s.size > 0 }
 
 func (f *FS) reuse(ref object.Ref) *sparse {
 	f.mu.Lock()
@@ -173,8 +179,8 @@ func (s *sparse) again() bool {
 		return false
 	}
 	s.refs++
-	if s.refs == 1 && s.left > 0 {
-		s.hold = s.fs.q.Hold(s.ref, s.of, func() { s.fillSoon() })
+	if s.refs == 1 && s.isNeededLocked() {
+		s.hold = s.fs.q.Hold(s.ref, s.of, s.yield)
 	}
 	return true
 }
@@ -505,7 +511,7 @@ func (s *sparse) arrived(first, end int64) int64 {
 		s.blocks[i] = present
 		s.left--
 	}
-	if s.left == 0 {
+	if !s.isNeededLocked() {
 		s.hold.Release()
 	}
 	s.came++
@@ -548,10 +554,21 @@ func (s *sparse) fill(ctx context.Context) error {
 	return nil
 }
 
-// fillSoon fetches the rest because a change waits for us to be done with the
-// version (H13).
-func (s *sparse) fillSoon() {
+// yield fetches the rest because a change waits for us to be done with the version
+// (H13), and has the file do without it.
+func (s *sparse) yield() {
 	if _, size := s.extent(); size <= 64<<20 {
 		_ = s.fill(s.fs.work)
 	}
+	if x := s.ownedBy(); x != nil && s.whole() {
+		if err := x.absorb(s); err != nil {
+			s.fs.o.Log.Warn("an open file still needs the object that another change replaces or removes", "key", x.n.key(), "err", err)
+		}
+	}
+}
+
+func (s *sparse) ownedBy() *file {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.owner
 }

@@ -17,11 +17,12 @@ func (s *sparse) successor(ctx context.Context, ref object.Ref) (next object.Ref
 	return next, ok && !next.Same(ref)
 }
 
-// follows has f tell, in place of another that is about to end.
-func (s *sparse) follows(f *writeback.Follow) {
+// follows has f tell, in place of another that is about to end: that of the content
+// of x, whose holes are read here.
+func (s *sparse) follows(x *file, f *writeback.Follow) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.follow = f
+	s.owner, s.follow = x, f
 }
 
 func (s *sparse) following() *writeback.Follow {
@@ -56,7 +57,7 @@ func (s *sparse) cutLocked() {
 			s.left--
 		}
 	}
-	if s.left == 0 {
+	if !s.isNeededLocked() {
 		s.hold.Release()
 	}
 }

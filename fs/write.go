@@ -128,7 +128,7 @@ func (x *file) holeLocked(origin object.Ref) error {
 		if base, err = x.base.own(y.Number(), follow); err == nil {
 			x.base, x.local = base, nil
 			x.useLocked(y)
-			x.base.follows(x.follow)
+			x.base.follows(x, x.follow)
 			return nil
 		}
 	}

@@ -501,3 +501,42 @@ func TestTwoMountsAgreeInTheEnd(t *testing.T) {
 		}
 	}
 }
+
+// A file is renamed, then changed through an open file that has read the rest of
+// it; its old name goes from OSS before it is closed. Its bytes are here alone by
+// then, and none may be missing from what is sent. covers H13
+func TestWhatIsOpenKeepsTheBytesOfItsOldName(t *testing.T) {
+	t.Parallel()
+	for _, grace := range []string{"1s", "1h"} {
+		t.Run("grace "+grace, func(t *testing.T) {
+			t.Parallel()
+			e := setup(t)
+			m := e.mount("cache", "--write-back-delay=20ms", "--handle-grace="+grace)
+			e.write(m.in("old"), "0123456789")
+			m.wait(m.in("old"))
+			m.umount(0)
+			m = e.mount("another cache", "--write-back-delay=20ms", "--handle-grace="+grace)
+			e.ok(os.Rename(m.in("old"), m.in("new")))
+			f, err := os.OpenFile(m.in("new"), os.O_RDWR, 0)
+			e.ok(err)
+			defer f.Close()
+			_, err = f.WriteAt([]byte("x"), 3)
+			e.ok(err)
+			b := make([]byte, 10) // by another descriptor: its close would commit what there is
+			_, err = f.ReadAt(b, 0)
+			e.ok(err)
+			if string(b) != "012x456789" {
+				t.Errorf("it has %q", b)
+			}
+			e.poll("the old name is gone", patience, func() bool {
+				keys, err := e.server.Keys("old")
+				return err == nil && len(keys) == 0
+			})
+			_, err = f.WriteAt([]byte("y"), 5)
+			e.ok(err)
+			e.ok(f.Close())
+			m.wait(m.in("new"))
+			e.object("new", "012x4y6789")
+		})
+	}
+}
