@@ -57,6 +57,8 @@ type Cache struct {
 	lock     *os.File
 	next     atomic.Uint64
 	sidecars bool // no user attributes here: witnesses stand in files
+	leases   bool // the kernel tells whether somebody writes (Quiet)
+	coarse   bool // two changes in quick succession may leave one time
 
 	tally tally
 
@@ -245,7 +247,7 @@ func writeDurably(path string, v any) error {
 	return syncDir(filepath.Dir(path))
 }
 
-// probe finds out whether the file system has user attributes.
+// probe finds out what the file system can do.
 func (c *Cache) probe() error {
 	f, err := os.CreateTemp(c.dir, ".probe-*")
 	if err != nil {
@@ -255,6 +257,7 @@ func (c *Cache) probe() error {
 	defer os.Remove(f.Name())
 	err = unix.Fsetxattr(int(f.Fd()), witnessName, []byte("probe"), 0)
 	c.sidecars = errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EPERM)
+	c.coarse, c.leases = isCoarse(f), hasLeases(f.Name())
 	return nil
 }
 

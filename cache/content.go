@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -13,12 +14,17 @@ import (
 	"github.com/ossmount/ossmount/internal/private"
 )
 
-// Content is an open content: a file under a number.
+// Content is an open content: a file under a number. It is open for reading; for
+// writing it is opened at its first change and until Rest, for as long as somebody
+// has it open so the kernel grants no lease on it (Quiet).
 type Content struct {
 	c      *Cache
 	f      *os.File
 	number uint64
 	share  *share
+
+	mu sync.Mutex
+	w  *os.File // for writing
 }
 
 // Sign is what tells whether a content changed: size and mtime of its file,
@@ -33,7 +39,7 @@ type Sign struct {
 func (c *Cache) Create() (*Content, error) {
 	for {
 		n := c.next.Add(1)
-		f, err := os.OpenFile(c.path(n), os.O_RDWR|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
+		f, err := os.OpenFile(c.path(n), os.O_RDONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
 		if errors.Is(err, os.ErrExist) {
 			continue
 		}
@@ -53,10 +59,7 @@ func (c *Cache) touch(dir string) {
 
 // Open opens content n for reading and writing.
 func (c *Cache) Open(n uint64) (*Content, error) {
-	f, err := private.Open(c.path(n), os.O_RDWR)
-	if errors.Is(err, unix.EROFS) { // it can be read all the same
-		f, err = private.Open(c.path(n), os.O_RDONLY)
-	}
+	f, err := private.Open(c.path(n), os.O_RDONLY)
 	if err != nil {
 		return nil, fmt.Errorf("content %d: %w", n, c.gone(err))
 	}
@@ -95,23 +98,69 @@ func (x *Content) Number() uint64 { return x.number }
 // ReadAt implements io.ReaderAt.
 func (x *Content) ReadAt(p []byte, off int64) (int, error) { return x.f.ReadAt(p, off) }
 
+// writable returns the file as it is open for writing. What was removed since has
+// no name any more, but a descriptor.
+func (x *Content) writable() (*os.File, error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.w != nil {
+		return x.w, nil
+	}
+	w, err := private.Open(x.c.path(x.number), os.O_RDWR)
+	if errors.Is(err, os.ErrNotExist) {
+		w, err = os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", x.f.Fd()), os.O_RDWR, 0)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("content %d: %w", x.number, x.c.gone(err))
+	}
+	x.w = w
+	return w, nil
+}
+
+// Rest closes what the content was opened for writing with: nothing is going to
+// be written for now.
+func (x *Content) Rest() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.w != nil {
+		x.w.Close()
+		x.w = nil
+	}
+}
+
+// Backing is the descriptor by which the kernel may serve the content itself: one
+// that is open for reading only, so that it never counts as a writer.
+func (x *Content) Backing() int { return int(x.f.Fd()) }
+
 // WriteAt implements io.WriterAt. ErrNoRoom: the disk is full.
 func (x *Content) WriteAt(p []byte, off int64) (int, error) {
-	defer x.changed()
-	n, err := x.f.WriteAt(p, off)
+	w, err := x.writable()
+	if err != nil {
+		return 0, err
+	}
+	defer x.Grown()
+	n, err := w.WriteAt(p, off)
 	return n, room(err)
 }
 
 // Truncate sets the size in bytes.
 func (x *Content) Truncate(size int64) error {
-	defer x.changed()
-	return room(x.f.Truncate(size))
+	w, err := x.writable()
+	if err != nil {
+		return err
+	}
+	defer x.Grown()
+	return room(w.Truncate(size))
 }
 
 // Allocate is fallocate(2) with the given mode.
 func (x *Content) Allocate(mode uint32, off, n int64) error {
-	defer x.changed()
-	return room(unix.Fallocate(int(x.f.Fd()), mode, off, n))
+	w, err := x.writable()
+	if err != nil {
+		return err
+	}
+	defer x.Grown()
+	return room(unix.Fallocate(int(w.Fd()), mode, off, n))
 }
 
 // Seek finds data or a hole from off on (lseek(2), SEEK_DATA or SEEK_HOLE).
@@ -139,8 +188,9 @@ func (x *Content) Blocks() int64 {
 
 // Close closes the file; the content stays.
 func (x *Content) Close() error {
-	x.changed() // the file system may have written it in another way
+	x.Grown() // the file system may have written it in another way
 	x.c.tally.unshare(x.number, x.share)
+	x.Rest()
 	return x.f.Close()
 }
 
@@ -156,11 +206,12 @@ func (x *Content) Clone(w Witness) (*Content, error) {
 		y.Close()
 		return nil, errors.Join(err, x.c.Drop(y.number))
 	}
-	err = unix.IoctlFileClone(int(y.f.Fd()), int(x.f.Fd()))
-	if err != nil {
-		_, err = io.Copy(y.f, io.NewSectionReader(x.f, 0, 1<<62))
+	defer y.Rest()
+	to, err := y.writable()
+	if err == nil && unix.IoctlFileClone(int(to.Fd()), int(x.f.Fd())) != nil {
+		_, err = io.Copy(to, io.NewSectionReader(x.f, 0, 1<<62))
 	}
-	y.changed()
+	y.Grown()
 	if err != nil {
 		y.Close()
 		return nil, errors.Join(room(err), x.c.Drop(y.number))

@@ -124,8 +124,8 @@ func (t *tally) drop(n uint64, path string) {
 	t.used.Add(-taken(path))
 }
 
-// changed looks what the content takes now.
-func (x *Content) changed() {
+// Grown looks what the content takes now.
+func (x *Content) Grown() {
 	var st unix.Stat_t
 	if x.share.gone.Load() || unix.Fstat(int(x.f.Fd()), &st) != nil {
 		return

@@ -77,7 +77,7 @@ func (c *Cache) sidecar(n uint64) string { return c.path(n) + sidecarSuffix }
 // SetWitness writes w for its content. It is durable after SyncContents.
 func (x *Content) SetWitness(w Witness) error {
 	w.Number = x.number
-	defer x.changed() // it may take a block
+	defer x.Grown() // it may take a block
 	return x.c.setWitnessAt(x.f, x.c.path(x.number), w)
 }
 

@@ -54,6 +54,10 @@ type file struct {
 
 	sum sum // of all size bytes
 
+	backing int32      // by which the kernel serves the content (passthrough.go); 0: it does not
+	unseen  bool       // it may have written it, then or earlier
+	sign    cache.Sign // of the content as it was last looked at
+
 	attr    object.Attr
 	headers object.Headers
 	meta    object.Meta
@@ -72,6 +76,7 @@ type file struct {
 func now() int64 { return time.Now().UnixNano() }
 
 func (x *file) fillAttr(out *fuse.Attr) {
+	x.look()
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	fillAttr(out, x.attr, x.size)
@@ -92,6 +97,7 @@ func (x *file) writing() bool {
 // row says it; nil once one has. Then the row knows better, or, when it has
 // settled, the overlay.
 func (x *file) unnamedEntry(key string) *entry {
+	x.look()
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	if x.named || x.content == nil {
@@ -106,6 +112,7 @@ func (x *file) unnamedLocked() *writeback.Row {
 	if x.named || x.content == nil {
 		return nil
 	}
+	x.lookLocked()
 	row, _ := x.rowLocked(true)
 	return row
 }
@@ -120,10 +127,13 @@ func (x *file) committedLocked(seq uint64, open bool) {
 // rowLocked makes the row for the file's bytes as they are now.
 func (x *file) rowLocked(open bool) (*writeback.Row, error) {
 	r := &writeback.Row{Size: x.size, Attr: x.attr, Headers: x.headers, Meta: x.meta,
-		Expected: x.expected, Known: x.known, Open: open}
+		Expected: x.expected, Known: x.known, Open: open, Unseen: x.unseen}
 	sign, err := x.content.Sign()
 	if err != nil {
 		return nil, err
+	}
+	if x.isPassed() { // as the size is
+		sign = x.sign
 	}
 	r.Content, r.SignSize, r.SignMtime = x.content.Number(), sign.Size, sign.Mtime
 	r.CRC64, r.HasCRC = x.sum.crc, x.sum.known
@@ -159,7 +169,7 @@ func (x *file) useLocked(y *cache.Content) {
 	for range x.writers {
 		x.fs.q.OpenForWrite(y.Number())
 	}
-	x.content, x.named, x.vouched = y, false, false
+	x.content, x.named, x.vouched, x.sign = y, false, false, cache.Sign{}
 	x.followLocked()
 	if old == nil {
 		return
@@ -203,6 +213,7 @@ func (x *file) commit(open bool) error {
 }
 
 func (x *file) isUnfinished() bool {
+	x.look()
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	return x.isUnfinishedLocked()
@@ -222,7 +233,7 @@ func (x *file) isUnfinishedLocked() bool {
 func (x *file) interrupt() error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if !x.isUnfinishedLocked() {
+	if x.lookLocked(); !x.isUnfinishedLocked() {
 		return nil
 	}
 	row, err := x.rowLocked(true)
@@ -255,20 +266,22 @@ func (x *file) interrupt() error {
 func (x *file) commitChanges() error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.named && !x.changed {
+	if x.lookLocked(); x.named && !x.changed {
 		return nil
 	}
 	return x.commitLocked(false)
 }
 
 func (x *file) commitLocked(open bool) error {
+	x.lookLocked()
+	open = (open || !x.mayCloseLocked()) && x.writers > 0
 	if x.content == nil || x.named && !x.changed && !x.attrOnly && (!x.rowIsOpen || open) {
 		return nil
 	}
 	if x.n.isGone() {
 		return nil
 	}
-	open = open && x.writers > 0
+	x.sumLocked()
 	row, err := x.rowLocked(open)
 	if err != nil {
 		return err

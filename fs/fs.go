@@ -52,6 +52,7 @@ type Options struct {
 	Close, Fsync      Level         // defaults Journal, Disk
 	EagerSkip         []string      // patterns (path.Match) of names that are not sent while they are open
 	ReadOnly          bool
+	Passthrough       bool   // the kernel serves contents itself where it can
 	ControlSocket     string // shown as user.ossmount.control of the root
 	Log               *slog.Logger
 }
@@ -103,6 +104,8 @@ type FS struct {
 	reads  readCache
 	closed bool // no new opens
 
+	backings backings
+
 	rootAttr object.Attr // of a whole bucket's root, for the life of the mount
 
 	panics atomic.Int64 // calls that a mistake of this program has ended
@@ -117,6 +120,7 @@ func New(ctx context.Context, o Options) *FS {
 	o.fill()
 	f := &FS{o: o, q: o.Queue, c: o.Cache, remote: o.Remote, born: time.Now(),
 		inos: map[uint64]*node{}, fresh: map[*node]struct{}{}, opened: map[*file]struct{}{},
+		backings:  backings{asks: map[<-chan struct{}]int32{}},
 		sayFailed: rate.Sometimes{First: 100, Interval: time.Second}}
 	f.work, f.stop = context.WithCancel(context.WithoutCancel(ctx))
 	f.overlay = newOverlay(f)
@@ -154,7 +158,7 @@ func (f *FS) mountOptions(name string, allowOther bool) *gofs.Options {
 		MountOptions: fuse.MountOptions{
 			AllowOther: allowOther, FsName: name, Name: "ossmount",
 			PanicHandler: f.panicked,
-			MaxWrite:     1 << 20, DirectMount: true,
+			MaxWrite:     1 << 20, DirectMount: true, MaxStackDepth: 2, // a cache on overlayfs can be passed, too
 			// Who waits for a read that the kernel made ahead of it waits for a page, and
 			// cannot be interrupted (H42); who has made it himself can.
 			SyncRead: true,

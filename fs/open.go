@@ -40,6 +40,7 @@ var (
 // Create implements open with O_CREAT of a name that is not there. It is no
 // change of the namespace until the first flush.
 func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out *fuse.EntryOut) (*gofs.Inode, gofs.FileHandle, uint32, syscall.Errno) {
+	request := ctx
 	ctx, cancel := n.fs.patient(ctx)
 	defer cancel()
 	if err := n.fs.mayOpen(true); err != nil {
@@ -66,7 +67,12 @@ func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out 
 		handles: 1, writers: 1} // also where the handle only reads: its close makes the name
 	x.followLocked()
 	n.fs.q.OpenForWrite(content.Number())
+	if err := x.pass(ctx, true, true); err != nil {
+		x.giveUp(true)
+		return nil, nil, 0, n.fs.errno("create", err)
+	}
 	c.setFile(x)
+	n.fs.backings.note(request, x.backing)
 	return inode, &handle{x: x, writes: true}, 0, 0
 }
 
@@ -99,12 +105,13 @@ func (f *FS) mayOpen(write bool) error {
 
 // Open implements open.
 func (n *node) Open(ctx context.Context, flags uint32) (gofs.FileHandle, uint32, syscall.Errno) {
+	request := ctx
 	ctx, cancel := n.fs.patient(ctx)
 	defer cancel()
 	if err := n.fs.mayOpen(writes(flags)); err != nil {
 		return nil, 0, n.fs.errno("open", err)
 	}
-	h, err := n.open(ctx, writes(flags), flags&syscall.O_TRUNC != 0)
+	h, err := n.open(ctx, writes(flags), flags&syscall.O_TRUNC != 0, true)
 	if err != nil && n.isGone() { // the kernel looks the path up again
 		return nil, 0, syscall.ESTALE
 	}
@@ -114,6 +121,10 @@ func (n *node) Open(ctx context.Context, flags uint32) (gofs.FileHandle, uint32,
 	if flags&syscall.O_TRUNC != 0 {
 		h.x.dropSetID(ctx)
 	}
+	if h.x.isPassed() {
+		n.fs.backings.note(request, h.x.backing)
+		return h, 0, 0
+	}
 	if h.joined {
 		// The pages that the kernel has are of this very content. To drop them it would
 		// wait for those that somebody else is waiting for (H42).
@@ -122,10 +133,17 @@ func (n *node) Open(ctx context.Context, flags uint32) (gofs.FileHandle, uint32,
 	return h, 0, 0
 }
 
-func (n *node) open(ctx context.Context, write, trunc bool) (*handle, error) {
+// open opens the file once more; kernel: for the kernel, which may serve it itself.
+func (n *node) open(ctx context.Context, write, trunc, kernel bool) (*handle, error) {
 	for {
 		h, ends := n.share(write)
 		if h != nil {
+			if h.x.isPassed() {
+				if err := h.x.expectWrites(ctx, write); err != nil {
+					h.Release(ctx)
+					return nil, err
+				}
+			}
 			if trunc {
 				if err := h.x.truncate(ctx, 0); err != nil { // that very content (H14)
 					h.Release(ctx)
@@ -138,12 +156,23 @@ func (n *node) open(ctx context.Context, write, trunc bool) (*handle, error) {
 		if err != nil {
 			return nil, err
 		}
+		if kernel {
+			if err := x.pass(ctx, write, trunc); err != nil {
+				x.giveUp(write)
+				return nil, err
+			}
+		}
 		if n.install(x, ends) {
 			return &handle{x: x, writes: write}, nil
 		}
-		x.handles, x.writers = 0, 0
-		x.end(write) // somebody else was faster
+		x.giveUp(write) // somebody else was faster
 	}
+}
+
+// giveUp ends a file that nobody got a handle of.
+func (x *file) giveUp(write bool) {
+	x.handles, x.writers = 0, 0
+	x.end(write)
 }
 
 // share opens the node's file once more, if it is open; else it returns how often
@@ -303,6 +332,12 @@ func (x *file) fromRow(r *writeback.Row) (err error) {
 		return err
 	}
 	x.seq, x.origin, x.dirty, x.sum = r.Seq, r.Base, r.Dirty, sumIn(r)
+	if x.unseen = r.Unseen; x.unseen {
+		if err := x.asItIs(r); err != nil {
+			x.content.Close()
+			return err
+		}
+	}
 	if !r.HasHoles() {
 		return nil
 	}
@@ -401,7 +436,16 @@ func (h *handle) Release(context.Context) syscall.Errno {
 }
 
 func (x *file) release(write bool) {
-	if !x.less(write) {
+	last := x.less(write)
+	if write && x.isPassed() {
+		if err := x.fs.inRoom(context.Background(), x.n.key, x.closePassed); err != nil {
+			x.fs.o.Log.Error("a file that was closed could not be committed as closed; it is interrupted at the next start", "key", x.n.key(), "err", err)
+		}
+		if !last {
+			x.fs.q.SealUnseen(x.number())
+		}
+	}
+	if !last {
 		return
 	}
 	// A close that failed, or never came, has left bytes without a row: once
@@ -434,7 +478,10 @@ func (x *file) less(write bool) bool {
 	x.handles--
 	if write {
 		x.writers--
-		if x.handles > 0 && x.content != nil {
+		if x.writers == 0 && x.content != nil {
+			x.content.Rest()
+		}
+		if x.handles > 0 && x.content != nil && !x.isPassed() { // those come when the row is right (release)
 			x.fs.q.Seal(x.content.Number())
 		}
 	}
@@ -454,9 +501,14 @@ func (x *file) end(write bool) {
 		return
 	}
 	n := x.content.Number()
+	x.fs.backings.unregister(x.backing)
 	x.content.Close()
 	if !write { // as a writer would: a content that nothing names is given up
 		x.fs.q.OpenForWrite(n)
+	}
+	if x.unseen {
+		x.fs.q.SealUnseen(n)
+		return
 	}
 	x.fs.q.Seal(n)
 }
@@ -469,6 +521,7 @@ func (h *handle) Allocate(ctx context.Context, off, size uint64, mode uint32) sy
 // Lseek implements SEEK_DATA and SEEK_HOLE: what is remote is all data.
 func (h *handle) Lseek(_ context.Context, off uint64, whence uint32) (uint64, syscall.Errno) {
 	x := h.x
+	x.look()
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	const seekData, seekHole = 3, 4

@@ -51,7 +51,7 @@ func TestAnswersThatAreTakenInPart(t *testing.T) {
 		return nil
 	}}
 	b.fs.overlay.big[""] = time.Now().Add(time.Hour)
-	raw := raw{gofs.NewNodeFS(b.fs.root, &gofs.Options{RootStableAttr: &gofs.StableAttr{Ino: 1, Mode: fuse.S_IFDIR}})}
+	raw := raw{gofs.NewNodeFS(b.fs.root, &gofs.Options{RootStableAttr: &gofs.StableAttr{Ino: 1, Mode: fuse.S_IFDIR}}), &b.fs.backings}
 	want := []string{".", ".."}
 	for i := range 40 {
 		want = append(want, fmt.Sprintf("f%02d", i))

@@ -5,13 +5,27 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
-// raw is go-fuse's file system of nodes, save for one thing: each read of a
+// raw is go-fuse's file system of nodes, save for two things. The files that the
+// kernel serves itself are registered here (passthrough.go). And each read of a
 // directory begins with a seek, so that the handle alone decides what comes
 // next. go-fuse keeps names between two reads itself, for the kernel takes only
 // the first of an answer when a signal is pending. It loses some of them when
 // the rest is asked for in the larger form of READDIRPLUS, or with less room,
 // and one for each later answer when a read has failed half-way.
-type raw struct{ fuse.RawFileSystem }
+type raw struct {
+	fuse.RawFileSystem
+	backings *backings
+}
+
+func (r raw) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+	defer r.backings.answer(cancel, out)
+	return r.RawFileSystem.Open(cancel, in, out)
+}
+
+func (r raw) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
+	defer r.backings.answer(cancel, &out.OpenOut)
+	return r.RawFileSystem.Create(cancel, in, name, out)
+}
 
 // sought marks an offset. go-fuse, which never gave out one like it, leaves it
 // to Seekdir; the kernel never sees it.
@@ -32,9 +46,13 @@ func (r raw) ReadDirPlus(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirE
 // Mount mounts the file system and begins to serve it.
 func (f *FS) Mount(mountpoint, name string, allowOther bool) (*fuse.Server, error) {
 	o := f.mountOptions(name, allowOther)
-	server, err := fuse.NewServer(raw{gofs.NewNodeFS(f.root, o)}, mountpoint, &o.MountOptions)
+	server, err := fuse.NewServer(raw{gofs.NewNodeFS(f.root, o), &f.backings}, mountpoint, &o.MountOptions)
 	if err != nil {
 		return nil, err
+	}
+	f.probePassthrough(server)
+	if f.Passthrough() {
+		go f.watch()
 	}
 	go server.Serve()
 	// The mount is there when NewServer has returned. Not WaitMount: it opens a file of

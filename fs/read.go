@@ -9,6 +9,7 @@ import (
 
 // read implements read.
 func (x *file) read(ctx context.Context, p []byte, off int64) (int, error) {
+	x.look()
 	window := x.ahead(off, int64(len(p)))
 	for {
 		n, missing, base, err := x.tryRead(p, off)

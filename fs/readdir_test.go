@@ -27,7 +27,7 @@ type reader struct {
 
 func (b *testbed) reader(t *testing.T) *reader {
 	t.Helper()
-	raw := raw{gofs.NewNodeFS(b.fs.Root(), &gofs.Options{RootStableAttr: &gofs.StableAttr{Ino: 1, Mode: fuse.S_IFDIR}})}
+	raw := raw{gofs.NewNodeFS(b.fs.Root(), &gofs.Options{RootStableAttr: &gofs.StableAttr{Ino: 1, Mode: fuse.S_IFDIR}}), &b.fs.backings}
 	var open fuse.OpenOut
 	if s := raw.OpenDir(nil, &fuse.OpenIn{InHeader: fuse.InHeader{NodeId: 1}}, &open); !s.Ok() {
 		t.Fatal(s)

@@ -164,6 +164,7 @@ func (n *node) alterEntry(e *entry, own bool, f func(r *writeback.Row) error) er
 func (x *file) alter(e *entry, f func(r *writeback.Row) error) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	x.lookLocked()
 	next := writeback.Row{Attr: x.attr, Meta: x.meta}
 	if err := f(&next); err != nil {
 		return err
@@ -194,7 +195,7 @@ func (n *node) setSize(ctx context.Context, size int64) error {
 	}
 	open, cancel := n.fs.patient(ctx)
 	defer cancel()
-	h, err := n.open(open, true, size == 0)
+	h, err := n.open(open, true, size == 0, false)
 	if err != nil {
 		return err
 	}

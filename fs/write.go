@@ -14,8 +14,16 @@ import (
 // change runs f, which changes the bytes, when there is a content to change and
 // nothing vouches for it. With empty the bytes that there are are not wanted.
 func (x *file) change(ctx context.Context, empty bool, f func() error) error {
+	return x.prepared(ctx, empty, func() error {
+		x.changed = true
+		return f()
+	})
+}
+
+// prepared is change without saying that something changes.
+func (x *file) prepared(ctx context.Context, empty bool, f func() error) error {
 	for {
-		err := x.tryChange(ctx, empty, f)
+		err := x.tryPrepared(ctx, empty, f)
 		if !errors.Is(err, writeback.ErrPublishing) {
 			return err
 		}
@@ -26,9 +34,10 @@ func (x *file) change(ctx context.Context, empty bool, f func() error) error {
 	}
 }
 
-func (x *file) tryChange(ctx context.Context, empty bool, f func() error) error {
+func (x *file) tryPrepared(ctx context.Context, empty bool, f func() error) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	x.lookLocked()
 	if x.content == nil {
 		start := x.startLocked
 		if empty {
@@ -43,14 +52,13 @@ func (x *file) tryChange(ctx context.Context, empty bool, f func() error) error 
 			return err
 		}
 	}
-	x.changed = true
 	return f()
 }
 
 // beforeLocked takes back whatever vouches for the content's bytes. It waits
 // for the disk, never for the network.
 func (x *file) beforeLocked(ctx context.Context) error {
-	clone, err := x.fs.q.BeforeWrite(context.WithoutCancel(ctx), x.content.Number(), x.handles == 1 && x.base == nil)
+	clone, err := x.fs.q.BeforeWrite(context.WithoutCancel(ctx), x.content.Number(), x.handles == 1 && x.base == nil && !x.isPassed())
 	if n := x.follow.Content(); n != x.content.Number() { // whose file may be gone: an error of it says nothing
 		if err := x.filledLocked(n); err != nil {
 			return err
@@ -242,6 +250,9 @@ func (x *file) tryTruncate(ctx context.Context, size int64) error {
 		case size != x.size:
 			x.sum = sum{}
 		}
+		if x.isPassed() && size > x.size { // what is there is not written yet, and none is seen to be
+			x.tellAfter = 0
+		}
 		x.growLocked(size)
 		x.size = size
 		x.local, x.dirty, x.since = x.local.Clip(size), x.dirty.Clip(size), x.since.Clip(size)
@@ -272,6 +283,9 @@ func (x *file) tryAllocate(ctx context.Context, off, n int64, mode uint32) error
 			x.sum = sum{}
 		}
 		if mode&fallocKeepSize == 0 {
+			if x.isPassed() {
+				x.tellAfter = 0
+			}
 			x.growLocked(off + n)
 		}
 		if mode&(fallocPunch|fallocZero) != 0 {

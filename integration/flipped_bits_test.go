@@ -58,7 +58,7 @@ func TestBitsThatFlipOnTheCacheDiskAreNotPublished(t *testing.T) {
 			t.Parallel()
 			e := setup(t)
 			e.ok(e.bucket().PutObject("replaced", strings.NewReader("as it was")))
-			m := e.mount("cache", "--part-size=1MiB", "--multipart-threshold=1MiB")
+			m := e.mount("cache", "--part-size=1MiB", "--multipart-threshold=1MiB", "--passthrough=off")
 			_, err := os.ReadDir(m.Point)
 			e.ok(err)
 			_, err = e.server.Fault("error,code=ServiceUnavailable,status=503,op=PutObject|UploadPart")

@@ -74,6 +74,10 @@ type Row struct {
 	SignSize  int64 `json:"gz,omitempty"`
 	SignMtime int64 `json:"gt,omitempty"` // Unix nanoseconds
 
+	// Unseen: the kernel has served the content itself. It may have been changed
+	// after this was committed, by who has it open or mapped.
+	Unseen bool `json:"us,omitempty"`
+
 	// Open: the content was open for writing when this was committed, or has
 	// been opened since; after a power cut its bytes vouch for nothing.
 	Open bool `json:"o,omitempty"`

@@ -76,6 +76,11 @@ func (t *transfer) carry() error {
 		}
 	}
 	row := t.row
+	if row.Kind == journal.Put && (row.Note == nil || !row.Note.Answered) {
+		if err := t.final(); err != nil {
+			return err
+		}
+	}
 	switch {
 	case row.Note != nil && row.Note.Answered:
 		return t.confirm()
@@ -153,6 +158,9 @@ func (t *transfer) publish(tag string, send func(ctx context.Context, tag string
 	if q.work.Err() != nil {
 		return errStopped
 	}
+	if t.changedUnseen() {
+		return errSuperseded
+	}
 	noted, err := t.note(tag)
 	if err != nil {
 		return err
@@ -179,6 +187,7 @@ func (t *transfer) publish(tag string, send func(ctx context.Context, tag string
 	crash.At("published, not settled")
 	switch {
 	case err == nil:
+		t.changedUnseen() // then the row that it has now is another
 		return t.settle(ref, started)
 	case errors.Is(err, errStopped), errors.Is(err, errLocal), object.FateOf(err) != object.Unknown:
 		if t.isStopped() && object.FateOf(err) == object.NotSent {

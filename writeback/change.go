@@ -104,7 +104,11 @@ func (c *Change) Put(r *Row) error {
 		return err
 	}
 	if r.Content != 0 && !c.batch {
-		c.tx.BeforeCommit(func() error { return c.q.witness(c.tx, r, cache.StateClosed) })
+		st := cache.StateClosed
+		if r.Open && r.Unseen { // nobody is going to say when it changes again
+			st = cache.StateOpen
+		}
+		c.tx.BeforeCommit(func() error { return c.q.witness(c.tx, r, st) })
 	}
 	return nil
 }

@@ -184,6 +184,8 @@ type Queue struct {
 	damaged     error                             // a content could not be made durable (H11)
 	rebuilt     *Rebuilt                          // set by Open
 	stats       Stats
+
+	orphans []uint64 // contents found at the start that the kernel had served; of awaitOrphans
 }
 
 // Stats counts since Open.
@@ -245,6 +247,7 @@ func Open(ctx context.Context, o Options) (*Queue, error) {
 	if o.AtRest {
 		return q, nil
 	}
+	q.group.Go(func() error { return q.guarded(q.awaitOrphans) })
 	q.group.Go(func() error { return q.keepUp(q.schedule) })
 	q.group.Go(func() error { return q.keepUp(q.payDebts) })
 	q.group.Go(func() error { return q.keepUp(q.janitor) })

@@ -237,7 +237,7 @@ func (q *Queue) rowOf(c claim) *Row {
 	return &Row{
 		Key: w.Key, Kind: journal.Put, Content: c.n, Base: w.Base, Dirty: w.Dirty, Whole: w.Whole,
 		Size: w.Size, Attr: w.Attr, Headers: w.Headers, Meta: w.Meta, Expected: w.Expected, Known: w.Known,
-		CRC64: w.CRC64, HasCRC: w.HasCRC, SignSize: c.sign.Size, SignMtime: c.sign.Mtime,
+		CRC64: w.CRC64, HasCRC: w.HasCRC, SignSize: c.sign.Size, SignMtime: c.sign.Mtime, Unseen: true,
 		Closed: now.UnixNano(), Due: now.Add(q.o.Delay).UnixNano(),
 		Rebuilt: fmt.Sprintf("%s.%d", w.CacheID, w.Seq),
 	}

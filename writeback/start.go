@@ -16,6 +16,7 @@ import (
 func (q *Queue) takeUp(ctx context.Context) error {
 	var fix []*Row
 	var doubts []string
+	var unseen []uint64
 	top := uint64(0)
 	cut := q.j.Recovered().PowerCut
 	if err := q.rebuild(); err != nil {
@@ -34,6 +35,9 @@ func (q *Queue) takeUp(ctx context.Context) error {
 			}
 			if q.judge(tx, r, cut) {
 				fix = append(fix, r)
+			}
+			if r.Unseen && !cut {
+				unseen = append(unseen, r.Content)
 			}
 		}
 		for key := range tx.Doubts() {
@@ -67,6 +71,7 @@ func (q *Queue) takeUp(ctx context.Context) error {
 		return err
 	}
 	crash.At("uploads taken up")
+	q.orphans = unseen
 	return nil
 }
 
@@ -88,12 +93,16 @@ func (q *Queue) judge(tx *journal.Tx, r *Row, cut bool) (changed bool) {
 	}
 	w, ok, werr := q.c.Witness(r.Content)
 	torn := err != nil || werr != nil ||
-		ok && w.State == cache.StateOpen ||
+		ok && w.State == cache.StateOpen && !r.Unseen ||
 		sign.Size != r.SignSize || sign.Mtime != r.SignMtime
 	if cut {
 		// Nothing but the journal was synced in order: it alone says whether
 		// the file was being written. Its time may be of any moment.
 		torn = r.Open || sign.Size != r.SignSize
+		if r.Unseen && r.HasCRC && !torn { // it may have been changed after its close
+			crc, err := q.sumOf(r.Content, r.Size)
+			torn = err != nil || crc != r.CRC64
+		}
 	}
 	if cut && !torn {
 		// The next start shall find what this one goes on from.

@@ -40,6 +40,7 @@ type mountStatus struct {
 	Since        int64                `json:"since,omitempty"` // Unix seconds
 	Queue        writeback.Status     `json:"queue"`
 	OpenFiles    []string             `json:"open_for_writing"`
+	Passthrough  bool                 `json:"passthrough"` // the kernel serves local files itself
 	Cache        cacheStatus          `json:"cache"`
 	Room         writeback.RoomStatus `json:"room"`
 	LostAndFound []cache.Lost         `json:"lost_and_found"`

@@ -79,6 +79,7 @@ type mountFlags struct {
 	uid, gid          uint32
 	fileMode, dirMode string
 	eager             string
+	passthrough       string
 	eagerSkip         []string
 	readOnly          bool
 	allowOther        bool
@@ -112,6 +113,7 @@ func (f *mountFlags) mountFlags(c *cobra.Command) {
 	fl.StringVar(&f.close, "close", "journal", "what close waits for: journal (a crash of the daemon loses nothing), disk (nor does a power cut) or remote (nor does the loss of the disk: it is on OSS)")
 	fl.StringVar(&f.fsync, "fsync", "disk", "what fsync waits for: journal, disk or remote")
 	fl.StringVar(&f.eager, "eager", "on", "send files while they still grow: on or off")
+	fl.StringVar(&f.passthrough, "passthrough", "auto", "let the kernel read and write local files itself: auto (where it can, with root's rights and room on the cache disk) or off")
 	fl.StringSliceVar(&f.eagerSkip, "eager-skip", []string{".*.??????", "*.tmp", "*.part", "*.partial", "*.crdownload", "*~", ".#*"}, "patterns of names that are there for a while only: such files are sent when they are closed")
 	fl.StringVar(&f.metaTTL, "meta-ttl", "5s", "how old a listing may be before OSS is asked again; inf for a bucket that nobody else writes")
 	fl.DurationVar(&f.stall, "stall", 30*time.Second, "how long a call waits for the network without progress before it fails with EIO")
@@ -197,6 +199,9 @@ func (f *mountFlags) check() error {
 	if err := oneOf("eager", cmp.Or(f.eager, "off"), "on", "off"); err != nil {
 		return err
 	}
+	if err := oneOf("passthrough", cmp.Or(f.passthrough, "off"), "auto", "off"); err != nil {
+		return err
+	}
 	for _, p := range f.eagerSkip {
 		if _, err := path.Match(p, ""); err != nil {
 			return exit(exitUsage, fmt.Errorf("--eager-skip=%s: use patterns such as *.tmp", p))
@@ -233,7 +238,7 @@ func (f *mountFlags) ttl() (time.Duration, error) {
 }
 
 func (f *mountFlags) fsOptions() (o fs.Options, err error) {
-	o = fs.Options{EagerSkip: f.eagerSkip, UID: f.uid, GID: f.gid, Stall: f.stall, ReadOnly: f.readOnly, Close: fs.Level(f.close), Fsync: fs.Level(f.fsync)}
+	o = fs.Options{EagerSkip: f.eagerSkip, UID: f.uid, GID: f.gid, Stall: f.stall, ReadOnly: f.readOnly, Passthrough: f.passthrough == "auto", Close: fs.Level(f.close), Fsync: fs.Level(f.fsync)}
 	if o.MetaTTL, err = f.ttl(); err != nil {
 		return o, err
 	}

@@ -247,6 +247,7 @@ func (d *daemon) desk() *desk {
 func (d *daemon) status() (mountStatus, error) {
 	s, err := d.e.status()
 	s.Mountpoint, s.PID, s.Since = d.mount, os.Getpid(), d.since.Unix()
+	s.Passthrough = d.fs.Passthrough()
 	s.OpenFiles = append(s.OpenFiles, d.fs.OpenForWriting()...)
 	s.Goroutines, s.InternalErrors = runtime.NumGoroutine(), s.Queue.Stats.InternalErrors+d.fs.Panics()+d.panics.Load()
 	return s, err

@@ -87,7 +87,7 @@ func isOurs(block string) bool {
 // isResident reports a goroutine that is there from the opening of its room to the
 // end, at rest.
 func isResident(block string) bool {
-	for _, f := range []string{"writeback.(*Queue).schedule", "writeback.(*Queue).payDebts", "writeback.(*Queue).janitor", "journal.(*Journal).keep", "journal.(*Journal).tend"} {
+	for _, f := range []string{"writeback.(*Queue).schedule", "writeback.(*Queue).payDebts", "writeback.(*Queue).janitor", "journal.(*Journal).keep", "journal.(*Journal).tend", "fs.(*FS).watch"} {
 		if strings.Contains(block, Module+"/"+f+"+") {
 			return true
 		}

@@ -106,13 +106,14 @@ func (m *Mount) Wait(path string, timeout time.Duration) (Result, error) {
 
 // Status is what `ossmount status --json` tells.
 type Status struct {
-	Mountpoint string   `json:"mountpoint"`
-	Bucket     string   `json:"bucket"`
-	PID        int      `json:"pid"`
-	Queue      Queue    `json:"queue"`
-	OpenFiles  []string `json:"open_for_writing"`
-	Room       Room     `json:"room"`
-	Cache      struct {
+	Mountpoint  string   `json:"mountpoint"`
+	Bucket      string   `json:"bucket"`
+	PID         int      `json:"pid"`
+	Queue       Queue    `json:"queue"`
+	OpenFiles   []string `json:"open_for_writing"`
+	Passthrough bool     `json:"passthrough"`
+	Room        Room     `json:"room"`
+	Cache       struct {
 		Nameless int `json:"nameless"`
 	} `json:"cache"`
 	Goroutines     int   `json:"goroutines"`
