@@ -212,7 +212,10 @@ func (m *machine) newDisk(flags ...string) (end func() error, err error) {
 		m.alive = append(m.alive, &life{dir: fmt.Sprint("w", i), now: state{}, keys: map[string]*versions{}})
 	}
 	m.say("a new disk %v", m.m.Flags)
-	return end, m.d.Format(m.soon(), 256<<20)
+	// The kernel serves files itself where there is ample room.
+	size := []int64{256 << 20, 3 << 30}[m.r.IntN(2)]
+	m.say("of %d MiB", size>>20)
+	return end, m.d.Format(m.soon(), size)
 }
 
 // oneDisk is a new disk, and n cuts of it.
