@@ -15,6 +15,42 @@ const maxCounted = 250
 // in it. It costs no question to OSS: where one would be needed, and in large
 // directories, it is 1, which stands for "nobody counts".
 func (o *overlay) links(key string) uint32 {
+	as := linkCount{dirs: o.q.DirsChanged(), listing: o.memory(key)}
+	if n, ok := o.linksAs(key, as); ok {
+		return n
+	}
+	as.n = o.countLinks(key)
+	o.setLinks(key, as)
+	return as.n
+}
+
+// linkCount is how many links a directory has, as long as there is no other listing of
+// it and no directory anywhere has come or gone.
+type linkCount struct {
+	n       uint32
+	dirs    int64
+	listing *listing
+}
+
+const mostCounts = 10_000
+
+func (o *overlay) linksAs(key string, as linkCount) (uint32, bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	c, ok := o.counts[key]
+	return c.n, ok && c.dirs == as.dirs && c.listing == as.listing
+}
+
+func (o *overlay) setLinks(key string, c linkCount) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.counts) >= mostCounts {
+		clear(o.counts)
+	}
+	o.counts[key] = c
+}
+
+func (o *overlay) countLinks(key string) uint32 {
 	l, asked := o.remains(key)
 	if l == nil {
 		return 1

@@ -61,10 +61,11 @@ type overlay struct {
 	names    int                  // in listings
 	looks    int                  // how often a listing was looked for
 	dirs     map[string]*dirInfo  // by the directory's key
+	counts   map[string]linkCount // likewise
 }
 
 func newOverlay(f *FS) *overlay {
-	return &overlay{fs: f, q: f.q, asking: semaphore.NewWeighted(aheadAsk), listings: map[string]*listing{}, big: map[string]time.Time{}, dirs: map[string]*dirInfo{}}
+	return &overlay{fs: f, q: f.q, asking: semaphore.NewWeighted(aheadAsk), listings: map[string]*listing{}, big: map[string]time.Time{}, dirs: map[string]*dirInfo{}, counts: map[string]linkCount{}}
 }
 
 func (o *overlay) close() {

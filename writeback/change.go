@@ -65,6 +65,7 @@ func (q *Queue) afterChange(seq uint64, c *Change) {
 		q.unblockLocked(key)
 	}
 	for key, due := range c.touched {
+		q.memos.dirHas(key)
 		if q.unblockLocked(key); due <= q.looked.due {
 			q.again[key] = struct{}{}
 		}
@@ -83,6 +84,9 @@ func (q *Queue) afterChange(seq uint64, c *Change) {
 	q.announceLocked()
 	q.poke()
 }
+
+// DirsChanged grows with each change of a directory, here or on OSS by our doing.
+func (q *Queue) DirsChanged() int64 { return q.memos.dirs.Load() }
 
 // Row returns the row of key, or nil.
 func (c *Change) Row(key string) (*Row, error) { return c.tx.Row(key) }

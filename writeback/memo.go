@@ -2,7 +2,9 @@ package writeback
 
 import (
 	"iter"
+	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/ossmount/ossmount/internal/object"
 	"github.com/ossmount/ossmount/journal"
@@ -22,6 +24,8 @@ type memos struct {
 	inUse map[uint64]int // how many answers were asked for at that time
 	known map[string]timed
 	under map[string]map[string]struct{} // keys of known, by each directory that they lie in
+
+	dirs atomic.Int64 // changes of directories
 }
 
 type timed struct {
@@ -92,6 +96,7 @@ func (w *Moment) Under(prefix string, f func(key string, m Memo)) {
 
 // settled notes what became of key, if an answer is in use that is older.
 func (m *memos) settled(key string, memo Memo) {
+	m.dirHas(key)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.clock++
@@ -146,5 +151,12 @@ func (m *memos) forgetLocked(done uint64) {
 		if t.at <= oldest {
 			m.dropLocked(k)
 		}
+	}
+}
+
+// dirHas takes note of a change of key, if it is a directory.
+func (m *memos) dirHas(key string) {
+	if strings.HasSuffix(key, "/") {
+		m.dirs.Add(1)
 	}
 }

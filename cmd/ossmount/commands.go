@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	profiles "net/http/pprof"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -27,6 +28,11 @@ func (d *daemon) handlers() http.Handler {
 	mux.Handle("POST /recover", handle(d.desk().do))
 	mux.Handle("POST /uploads", handle(d.uploads))
 	mux.Handle("POST /goroutines", handle(goroutines))
+	if d.f.pprof { // curl --unix-socket SOCKET http://mount/debug/pprof/profile
+		mux.HandleFunc("GET /debug/pprof/", profiles.Index)
+		mux.HandleFunc("GET /debug/pprof/profile", profiles.Profile)
+		mux.HandleFunc("GET /debug/pprof/trace", profiles.Trace)
+	}
 	return d.recovering(mux)
 }
 

@@ -80,6 +80,7 @@ type mountFlags struct {
 	fileMode, dirMode string
 	eager             string
 	passthrough       string
+	pprof             bool
 	eagerSkip         []string
 	readOnly          bool
 	allowOther        bool
@@ -121,6 +122,7 @@ func (f *mountFlags) mountFlags(c *cobra.Command) {
 	fl.Var(&f.cacheSize, "cache-size", "bytes that staged and cached files may take (0: 80 % of the cache disk)")
 	fl.Var(&f.cacheMinFree, "cache-min-free", "bytes of the cache disk left to others (0: 5 %, at least 64 MiB or a quarter of a small disk, at least 1 GiB where the disk is larger than 10)")
 	fl.DurationVar(&f.roomWait, "room-wait", time.Minute, "how long a writer waits for room in the cache while nothing is uploaded, before it gets ENOSPC")
+	fl.BoolVar(&f.pprof, "pprof", false, "serve Go's profiles on the control socket, at /debug/pprof/")
 	fl.Uint32Var(&f.uid, "uid", uint32(os.Getuid()), "owner of objects that carry none")
 	fl.Uint32Var(&f.gid, "gid", uint32(os.Getgid()), "group of objects that carry none")
 	fl.StringVar(&f.fileMode, "file-mode", "0644", "mode of objects that carry none, octal")
