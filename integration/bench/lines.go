@@ -1,6 +1,10 @@
 package main
 
-import "slices"
+import (
+	"fmt"
+	"os"
+	"slices"
+)
 
 // line is one line of the table: what is measured, against what, and what is allowed.
 type line struct {
@@ -67,10 +71,15 @@ func byName(name string) *line {
 	return lines[slices.IndexFunc(lines, func(l *line) bool { return l.name == name })]
 }
 
-// add keeps a round of the line.
+// add keeps a round of the line, and tells of it.
 func add(name string, ours, yardstick cost) {
 	l := byName(name)
 	l.rounds = append(l.rounds, round{ours, yardstick})
+	fmt.Fprintf(os.Stderr, "  %-18s %10s %s", name, number(ours.Value), l.unit)
+	if l.against != "" {
+		fmt.Fprintf(os.Stderr, ", %s %s", l.against, number(yardstick.Value))
+	}
+	fmt.Fprintln(os.Stderr)
 }
 
 // group is what is measured in one place, and one after another.
@@ -79,8 +88,7 @@ type group struct {
 	run   func(*bench)
 }
 
-// groups in the order in which they are run. Those that delete thousands of files come
-// last.
+// groups in the order in which they are run: what deletes thousands of files comes last.
 var groups = []group{
 	{[]string{"cp-big"}, (*bench).copyBig},
 	{[]string{"cp-tree"}, (*bench).copyTree},
@@ -88,13 +96,13 @@ var groups = []group{
 	{[]string{"latency-on-oss"}, (*bench).latencyOnOSS},
 	{[]string{"big-on-oss", "big-cpu", "big-rss"}, (*bench).bigOnOSS},
 	{[]string{"overwrite-4k"}, (*bench).overwrite},
-	{[]string{"tar-x", "rsync", "rsync-again", "git-clone", "git-status"}, (*bench).programs},
 	{[]string{"read-cold", "read-warm"}, (*bench).readAll},
 	{[]string{"read-random"}, (*bench).readRandom},
 	{[]string{"read-rss"}, (*bench).readMuch},
 	{[]string{"mount-pending", "mount-pending-rss"}, (*bench).mountPending},
 	{[]string{"ls-again"}, (*bench).listAgain},
 	{[]string{"mv-dir"}, (*bench).renameDir},
+	{[]string{"tar-x", "rsync", "rsync-again", "git-clone", "git-status"}, (*bench).programs},
 	{[]string{"rm-tree"}, (*bench).removeTree},
 }
 

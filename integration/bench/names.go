@@ -46,7 +46,7 @@ func (b *bench) listAgain() {
 // mountPending: a mount that finds many changes pending, until it serves.
 func (b *bench) mountPending() {
 	b.at("mount-pending", []string{"--write-back-delay=1h"}, func(s *site) {
-		must(smallFiles(s.in("pending", 0), b.sizes.pending, max(1, b.sizes.pending/1000)))
+		must(b.smallFiles(s.in("pending", 0), b.sizes.pending, b.sizes.pending/100))
 		for range b.rounds {
 			s.umount()
 			c := s.start()

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"errors"
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -34,34 +34,37 @@ func (b *bench) bigFile() string {
 	return b.source("big", func(path string) error { return harness.WriteFile(path, 1, b.sizes.big) })
 }
 
-// smallFile is what many small files are like.
+// smallFile is the size of many small files.
 const smallFile = 4096
 
 // tree is a directory of small files.
 func (b *bench) tree() string {
-	return b.source("tree", func(path string) error { return smallFiles(path, b.sizes.files, b.sizes.dirs) })
+	return b.source("tree", func(path string) error { return b.smallFiles(path, b.sizes.files, b.sizes.dirs) })
 }
 
 // fewFiles is one directory with some small files.
 func (b *bench) fewFiles() string {
-	return b.source("few", func(path string) error { return smallFiles(path, b.sizes.few, 1) })
+	return b.source("few", func(path string) error { return b.smallFiles(path, b.sizes.few, 1) })
 }
 
-func smallFiles(root string, files, dirs int) error {
-	var workers errgroup.Group
+// smallFiles makes files in so many directories, each with other bytes.
+func (b *bench) smallFiles(root string, files, dirs int) error {
+	workers, ctx := errgroup.WithContext(b.ctx)
 	workers.SetLimit(runtime.NumCPU())
 	for i := range dirs {
-		dir := filepath.Join(root, numbered("dir", i))
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return errors.Join(err, workers.Wait())
-		}
 		workers.Go(func() error {
+			dir := filepath.Join(root, numbered("dir", i))
+			if err := os.MkdirAll(dir, 0o755); err != nil {
+				return err
+			}
+			p := bytes.Repeat([]byte(dir), smallFile/len(dir)+1)[:smallFile]
 			for j := range files / dirs {
-				if err := harness.WriteFile(filepath.Join(dir, numbered("file", j)), uint64(i<<20+j), smallFile); err != nil {
+				copy(p, numbered("file", j))
+				if err := os.WriteFile(filepath.Join(dir, numbered("file", j)), p, 0o644); err != nil {
 					return err
 				}
 			}
-			return nil
+			return ctx.Err()
 		})
 	}
 	return workers.Wait()
