@@ -62,6 +62,8 @@ type bench struct {
 	only   *regexp.Regexp
 	sizes  sizes
 
+	commit string // of what is measured
+
 	self string // this program
 	bin  string // ossmount; "": to be built
 	dir  string // of everything
@@ -85,6 +87,7 @@ func (b *bench) all(parent, file string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.clean()) }()
+	b.commit = commit(b.bin)
 	if b.bin == "" {
 		if b.bin, err = harness.Build(b.ctx, b.dir); err != nil {
 			return err

@@ -45,10 +45,7 @@ type result struct {
 }
 
 func (b *bench) report() report {
-	r := report{Date: time.Now().UTC().Format(time.DateOnly), Cores: runtime.NumCPU(), Rounds: b.rounds, Short: b.sizes == shortSizes}
-	if out, err := exec.Command("git", "describe", "--always", "--dirty").Output(); err == nil {
-		r.Commit = strings.TrimSpace(string(out))
-	}
+	r := report{Date: time.Now().UTC().Format(time.DateOnly), Commit: b.commit, Cores: runtime.NumCPU(), Rounds: b.rounds, Short: b.sizes == shortSizes}
 	var name unix.Utsname
 	if unix.Uname(&name) == nil {
 		r.Kernel = unix.ByteSliceToString(name.Release[:])
@@ -63,6 +60,18 @@ func (b *bench) report() report {
 		}
 	}
 	return r
+}
+
+// commit is that of the checkout, or, where another ossmount is measured, its path.
+func commit(bin string) string {
+	if bin != "" {
+		return "of " + bin
+	}
+	out, err := exec.Command("git", "describe", "--always", "--dirty").Output()
+	if err != nil {
+		return "unknown"
+	}
+	return strings.TrimSpace(string(out))
 }
 
 func fileSystem(magic int64) string {
