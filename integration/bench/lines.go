@@ -102,7 +102,9 @@ var groups = []group{
 	{[]string{"mount-pending", "mount-pending-rss"}, (*bench).mountPending},
 	{[]string{"ls-again"}, (*bench).listAgain},
 	{[]string{"mv-dir"}, (*bench).renameDir},
-	{[]string{"tar-x", "rsync", "rsync-again", "git-clone", "git-status"}, (*bench).programs},
+	{[]string{"git-clone", "git-status"}, (*bench).git},
+	{[]string{"tar-x"}, (*bench).tar},
+	{[]string{"rsync", "rsync-again"}, (*bench).rsync},
 	{[]string{"rm-tree"}, (*bench).removeTree},
 }
 

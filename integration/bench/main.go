@@ -122,10 +122,13 @@ func (b *bench) measure(g group) {
 	err := attempt(func() { g.run(b) })
 	for _, name := range g.lines {
 		l := byName(name)
-		if err == nil && len(l.rounds) == 0 {
-			err = errors.New("nothing was measured")
+		switch {
+		case len(l.rounds) == b.rounds: // what went wrong did so after it
+		case err != nil:
+			l.err = err
+		case len(l.rounds) == 0:
+			l.err = errors.New("nothing was measured")
 		}
-		l.err = err
 	}
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "%v: %v\n", g.lines, err)
