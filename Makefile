@@ -20,10 +20,10 @@ POWER_SEED ?= 1
 DAMAGES    ?= 1000
 CRASH_EVERY ?= false
 
-.PHONY: help build demo test tools lint unit race integration crash damage power chaos conformance bench fuzz vuln cover clean
+.PHONY: help build demo test tools lint unit race integration crash damage power chaos conformance bench bench-rooms fuzz vuln cover clean
 
 help: ## print this list
-	@awk -F ' ## ' '/^[a-z]+:.* ## /{ sub(/:.*/, "", $$1); printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ' ## ' '/^[a-z-]+:.* ## /{ sub(/:.*/, "", $$1); printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/ossmount, static
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ossmount ./cmd/ossmount
@@ -67,7 +67,10 @@ chaos: ## programs that write while daemon and server are killed and requests fa
 conformance: ## the test suites of the OSS SDK, from the module cache, against the built-in server
 	$(GO) run ./internal/ossemu/conformance
 
-bench: ## the benchmarks of the rooms, and of real mounts (needs /dev/fuse)
+bench: ## real mounts beside the bare disk, go-fuse's loopback and the plain SDK, as docs/performance.md has it (half an hour); BENCH_ARGS='-rounds=1 -only=^cp'
+	$(GO) run ./integration/bench $(BENCH_ARGS)
+
+bench-rooms: ## the benchmarks of single rooms, and those of real mounts that compare ossmount with itself
 	$(GO) test -run='^$$' -bench=. -benchmem $(ROOMS)
 	$(GO) test -run='^$$' -bench=. ./integration
 

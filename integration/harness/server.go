@@ -127,8 +127,10 @@ type Request struct {
 	BytesOut int64     `json:"bytes_out"`
 	Status   int       `json:"status"` // 0: no answer was sent
 	Code     string    `json:"code"`
-	Work     int       `json:"work"` // where no answer was sent: the status of what was done
-	Faults   []struct {
+	// From Time on until the answer was sent.
+	DurationMS float64 `json:"duration_ms"`
+	Work       int     `json:"work"` // where no answer was sent: the status of what was done
+	Faults     []struct {
 		ID int    `json:"id"`
 		Do string `json:"do"`
 		At string `json:"at"`

@@ -49,6 +49,7 @@ var staircase = map[string]struct{ code, tests []string }{
 	// The built binary from outside: no room at all.
 	"integration":         {code: []string{"integration/harness", "integration/harness/disk"}},
 	"integration/demo":    {code: []string{"integration/harness"}},
+	"integration/bench":   {code: []string{"integration/harness"}},
 	"integration/harness": {},
 	// A disk for the cache directory, whose power can be cut.
 	"integration/harness/disk": {code: []string{"integration/harness"}},
@@ -63,11 +64,11 @@ var libraries = []struct {
 	{"github.com/dgraph-io/badger", []string{"journal"}, nil},
 	{"github.com/dgraph-io/ristretto", []string{"journal"}, nil}, // Badger's tables are opened by its mapped files
 	// The disk of the tests is a file in a file system that has nothing to do with
-	// the product's.
-	{"github.com/hanwen/go-fuse", []string{"fs", "cmd/ossmount", "integration/harness/disk"}, []string{"integration"}},
+	// the product's; the benchmark measures go-fuse's own beside it.
+	{"github.com/hanwen/go-fuse", []string{"fs", "cmd/ossmount", "integration/harness/disk", "integration/bench"}, []string{"integration"}},
 	// The harness judges what the product has uploaded by a client that the
-	// product did not write.
-	{"github.com/aliyun/aliyun-oss-go-sdk", []string{"internal/remote", "integration/harness"}, []string{"internal/ossemu", "integration"}},
+	// product did not write, and the benchmark measures that client beside it.
+	{"github.com/aliyun/aliyun-oss-go-sdk", []string{"internal/remote", "integration/harness", "integration/bench"}, []string{"internal/ossemu", "integration"}},
 	{"github.com/spf13/cobra", []string{"cmd/ossmount"}, nil},
 	{"github.com/spf13/pflag", []string{"cmd/ossmount"}, nil},
 	{"github.com/cenkalti/backoff", []string{"writeback", "fs"}, nil},
