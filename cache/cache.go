@@ -68,14 +68,15 @@ type Cache struct {
 
 // Subdirectories of contents: one hexadecimal byte of the number.
 func (c *Cache) sub(n uint64) string {
-	return filepath.Join(c.dir, "contents", fmt.Sprintf("%02x", byte(n)))
+	const hex = "0123456789abcdef"
+	return c.dir + "/contents/" + string([]byte{hex[byte(n)>>4], hex[byte(n)&15]})
 }
 
 // path returns the file of content n: contents/<low byte>/<number in hex>.
 // Path is where content n lies on the local disk.
 func (c *Cache) Path(n uint64) string { return c.path(n) }
 
-func (c *Cache) path(n uint64) string { return filepath.Join(c.sub(n), strconv.FormatUint(n, 16)) }
+func (c *Cache) path(n uint64) string { return c.sub(n) + "/" + strconv.FormatUint(n, 16) }
 
 // Open takes the cache directory dir and makes it where it is missing.
 func Open(dir string, o Options) (*Cache, error) {

@@ -101,7 +101,7 @@ func (c *Cache) Reclaim(n uint64) error {
 	defer f.Close()
 	w := l.Witness
 	w.Number, w.State = n, StateOpen
-	if err := c.setWitnessAt(f, l.Path, w); err != nil {
+	if err := c.setWitnessAt(attrOf(f), l.Path, w); err != nil {
 		return err
 	}
 	if err := f.Sync(); err != nil { // before it can be found under its number

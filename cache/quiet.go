@@ -30,6 +30,9 @@ func (c *Cache) Quiet(n uint64) (bool, error) {
 	return isQuiet(f)
 }
 
+// Quiet reports the same of an open content.
+func (x *Content) Quiet() (bool, error) { return isQuiet(x.f) }
+
 // isQuiet takes the lease and gives it back at once: one that is kept blocks who
 // opens the file next.
 func isQuiet(f *os.File) (bool, error) {

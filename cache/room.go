@@ -168,6 +168,9 @@ func (c *Cache) Room(who Who) int64 {
 	return max(0, room)
 }
 
+// MinFree is how many bytes of the disk are left to others.
+func (c *Cache) MinFree() int64 { return c.o.MinFree }
+
 // Usage asks the file system.
 func (c *Cache) Usage() (Usage, error) {
 	var st unix.Statfs_t

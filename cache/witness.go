@@ -77,12 +77,17 @@ func (c *Cache) sidecar(n uint64) string { return c.path(n) + sidecarSuffix }
 // SetWitness writes w for its content. It is durable after SyncContents.
 func (x *Content) SetWitness(w Witness) error {
 	w.Number = x.number
-	defer x.Grown() // it may take a block
-	return x.c.setWitnessAt(x.f, x.c.path(x.number), w)
+	return x.c.setWitnessAt(attrOf(x.f), x.c.path(x.number), w)
 }
 
-// setWitnessAt writes w for the content whose file is f, at path.
-func (c *Cache) setWitnessAt(f *os.File, path string, w Witness) error {
+// attrOf sets the attribute of an open file.
+func attrOf(f *os.File) func(b []byte) error {
+	return func(b []byte) error { return unix.Fsetxattr(int(f.Fd()), witnessName, b, 0) }
+}
+
+// setWitnessAt writes w for the content at path; set sets its attribute. The block
+// that this may take is counted when the content is closed, or looked at.
+func (c *Cache) setWitnessAt(set func(b []byte) error, path string, w Witness) error {
 	w.Format, w.Beside = witnessFormat, false // it may be one that was read from there
 	b, err := json.Marshal(w)
 	if err != nil {
@@ -99,7 +104,7 @@ func (c *Cache) setWitnessAt(f *os.File, path string, w Witness) error {
 			return err
 		}
 	}
-	if err := unix.Fsetxattr(int(f.Fd()), witnessName, b, 0); err != nil {
+	if err := set(b); err != nil {
 		return fmt.Errorf("witness of content %d: %w", w.Number, room(err))
 	}
 	return nil
@@ -107,12 +112,15 @@ func (c *Cache) setWitnessAt(f *os.File, path string, w Witness) error {
 
 // SetWitness writes w for content n, which need not be open.
 func (c *Cache) SetWitness(n uint64, w Witness) error {
-	x, err := c.Open(n)
-	if err != nil {
+	w.Number = n
+	path := c.path(n)
+	return c.setWitnessAt(func(b []byte) error {
+		err := unix.Lsetxattr(path, witnessName, b, 0)
+		if errors.Is(err, os.ErrNotExist) {
+			err = c.gone(err)
+		}
 		return err
-	}
-	defer x.Close()
-	return x.SetWitness(w)
+	}, path, w)
 }
 
 // setSidecar writes the witness b beside the content at path.

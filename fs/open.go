@@ -502,11 +502,12 @@ func (x *file) end(write bool) {
 	}
 	n := x.content.Number()
 	x.fs.backings.unregister(x.backing)
+	final := x.isFinalLocked()
 	x.content.Close()
 	if !write { // as a writer would: a content that nothing names is given up
 		x.fs.q.OpenForWrite(n)
 	}
-	if x.unseen {
+	if x.unseen && !final {
 		x.fs.q.SealUnseen(n)
 		return
 	}

@@ -2,6 +2,7 @@ package fs
 
 import (
 	"context"
+	"errors"
 	"io"
 	"sync"
 	"syscall"
@@ -34,6 +35,7 @@ import (
 const (
 	passLeast  = 1 << 20 // smaller files that are there already are not worth it
 	summedMost = 1 << 20 // bytes that are summed at a close
+	sumPiece   = 256 << 10
 	ampleMost  = 16 << 30
 	ampleLeast = 1 << 30
 	watchEach  = 100 * time.Millisecond
@@ -146,8 +148,7 @@ func (x *file) mayPass(write, fresh bool) bool {
 // ample reports that the disk has room for more than can be written before it is
 // looked at again.
 func (f *FS) ample() bool {
-	u, err := f.c.Usage()
-	return err == nil && f.c.Room(cache.Writer) >= max(ampleLeast, min(4*u.MinFree, ampleMost))
+	return f.c.Room(cache.Writer) >= max(ampleLeast, min(4*f.c.MinFree(), ampleMost))
 }
 
 // expectWrites takes back whatever vouches for the bytes of a file that the kernel
@@ -217,10 +218,23 @@ func (x *file) sumLocked() {
 	if !x.isPassed() || x.sum.known || x.size > summedMost && x.fs.o.Close == Journal {
 		return
 	}
-	h := crc64.New()
-	if n, err := io.Copy(h, io.NewSectionReader(x.content, 0, x.size)); err == nil && n == x.size {
-		x.sum = sum{crc: h.Sum64(), known: true}
+	if crc, err := x.crc(); err == nil {
+		x.sum = sum{crc: crc, known: true}
 	}
+}
+
+// crc sums the bytes of the content.
+func (x *file) crc() (crc uint64, err error) {
+	p := make([]byte, min(x.size, sumPiece))
+	for off := int64(0); off < x.size; {
+		n, err := x.content.ReadAt(p[:min(x.size-off, sumPiece)], off)
+		if n == 0 {
+			return 0, errors.Join(err, io.ErrUnexpectedEOF)
+		}
+		crc = crc64.Update(crc, p[:n])
+		off += int64(n)
+	}
+	return crc, nil
 }
 
 // mayCloseLocked reports that a row can say that the file is closed while writers
@@ -237,6 +251,23 @@ func (x *file) closePassed() error {
 		return nil
 	}
 	return x.commitLocked(false)
+}
+
+// isFinalLocked reports that nobody can write the content any more, and that it is
+// what was committed: SealUnseen would find nothing.
+func (x *file) isFinalLocked() bool {
+	if !x.isPassed() || !x.unseen || !x.sum.known || x.size > summedMost {
+		return false
+	}
+	if quiet, err := x.content.Quiet(); err != nil || !quiet {
+		return false
+	}
+	sign, err := x.content.Sign()
+	if err != nil || sign != x.sign {
+		return false
+	}
+	crc, err := x.crc()
+	return err == nil && crc == x.sum.crc
 }
 
 // watch looks at what the kernel writes, for the sake of the room that it takes, and
