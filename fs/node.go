@@ -30,8 +30,9 @@ type node struct {
 	left int64  // when it was removed, Unix nanoseconds
 
 	mu   sync.Mutex
-	file *file // while it is open
-	ends int   // how often it has ceased to be
+	file *file   // while it is open
+	ends int     // how often it has ceased to be
+	seen bytesOf // what the kernel has pages of; zero: it shall drop them
 
 	// As last told to the kernel, for those made in a directory with the
 	// set-group bit; and when a name that no row names yet came to it.

@@ -125,6 +125,9 @@ func (n *node) Open(ctx context.Context, flags uint32) (gofs.FileHandle, uint32,
 		n.fs.backings.note(request, h.x.backing)
 		return h, 0, 0
 	}
+	if !h.joined && h.x.isAsSeen() {
+		return h, fuse.FOPEN_KEEP_CACHE, 0
+	}
 	if h.joined {
 		// The pages that the kernel has are of this very content. To drop them it would
 		// wait for those that somebody else is waiting for (H42).
@@ -465,6 +468,7 @@ func (n *node) clearFile(x *file) {
 	if n.file == x {
 		n.file = nil
 		n.ends++
+		n.seen = x.bytes()
 	}
 	n.fs.mu.Lock()
 	defer n.fs.mu.Unlock()

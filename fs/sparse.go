@@ -20,7 +20,8 @@ import (
 var errTaken = errors.New("the bytes have been taken over")
 
 const (
-	smallestBlock = 256 << 10
+	smallestBlock = 16 << 10  // what a read by chance fetches too much of, at each end
+	fetchPiece    = 256 << 10 // is read at once, and given out
 	mostBlocks    = 1 << 16
 	firstWindow   = 1 << 20
 	lastWindow    = 16 << 20
@@ -335,9 +336,9 @@ func (s *sparse) ahead(off, n int64) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if off == s.next {
-		s.window = min(2*s.window, lastWindow)
+		s.window = max(fetchPiece, min(2*s.window, lastWindow))
 	} else if off != 0 {
-		s.window = smallestBlock
+		s.window = 0
 	}
 	s.next = off + n
 	return max(n, s.window)
@@ -468,28 +469,39 @@ func (s *sparse) fetchOnce(ctx context.Context, ref object.Ref, size int64, at *
 	// The checksum of a whole object is compared at its end: nobody is given
 	// anything of it before. One that comes in pieces has none.
 	whole := off == 0 && min(end*s.block, size) == ref.Size
-	for i := *at; i < end; i++ {
+	buf := pieces.Get().(*[]byte)
+	defer pieces.Put(buf)
+	step := max(1, fetchPiece/s.block)
+	for i := *at; i < end; i += step {
+		next := min(i+step, end)
 		off := i * s.block
-		n := min(s.block, size-off)
-		if _, err := io.CopyN(io.NewOffsetWriter(s.content, off), r, n); err != nil {
+		n := min(next*s.block, size) - off
+		came, err := io.CopyBuffer(io.NewOffsetWriter(s.content, off), io.LimitReader(r, n), *buf)
+		if err == nil && came < n {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
 			return err
 		}
-		if i+1 == end {
+		if next == end {
 			if _, err := io.Copy(io.Discard, r); err != nil {
 				return err
 			}
 		}
 		switch {
 		case !whole:
-			*at = s.arrived(i, i+1)
-		case i+1 == end:
+			*at = s.arrived(i, next)
+		case next == end:
 			*at = s.arrived(0, end)
 		default:
-			s.goesOn(i)
+			s.goesOn(next - 1)
 		}
 	}
 	return nil
 }
+
+// pieces are buffers for what comes from OSS.
+var pieces = sync.Pool{New: func() any { b := make([]byte, fetchPiece); return &b }}
 
 // goesOn notes that block i of a whole object has come, which nobody is given yet:
 // that is progress the first time only, for it may come damaged again and again.
