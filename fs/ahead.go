@@ -76,10 +76,19 @@ func (o *overlay) lookAhead(dir, name string, s *dirStream) {
 		}
 		if i.dir {
 			o.askAhead(dir+i.order(), func(ctx context.Context) { _, _ = o.marker(ctx, dir+i.order()) })
-		} else if e := l.files[i.name]; !o.isKnown(e) {
+		} else if e := l.files[i.name]; !s.knows(e) && !o.isKnown(e) {
 			o.askAhead(e.Key, func(ctx context.Context) { _, _ = o.attrsOnce(ctx, e) })
 		}
 	}
+}
+
+// knows is isKnown by what is remembered of the names that come now.
+func (s *dirStream) knows(e object.Entry) bool {
+	if !s.hasNoRows() {
+		return false
+	}
+	a := s.attrs[e.Key[len(s.key):]]
+	return a != nil && a.Ref.Same(e.Ref())
 }
 
 // isKnown reports that no request is needed for what e carries.

@@ -213,7 +213,7 @@ func (o *overlay) standIn(ctx context.Context, key string, b beneath) (*writebac
 	oe := object.Entry{Key: key, ETag: b.ref.ETag, Size: b.ref.Size, Type: b.kind, Class: b.class}
 	switch {
 	case b.kind == object.TypeSymlink:
-		e, err := o.ofObject(ctx, oe, true)
+		e, err := o.ofObject(ctx, oe, true, nil)
 		if err != nil {
 			return nil, err
 		}

@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -69,7 +70,8 @@ type dirStream struct {
 	rows     []intent // read, and not given out yet
 	rowsTo   string   // they were read up to here
 	rowsMore bool
-	noRows   bool // there was none when the stream began
+	noRows   bool   // there was none when the stream began
+	asOf     uint64 // the state in which there was none
 	fresh    []string
 
 	src     source
@@ -78,8 +80,10 @@ type dirStream struct {
 	more    bool
 	partial bool // the names are those remembered while OSS is away: the end is an error
 
-	shown  *listing // what OSS lists of the names that come now
-	hidden bool     // there were names that no path can have: they are not shown
+	shown  *listing                  // what OSS lists of the names that come now
+	looked bool                      // names of it are looked up
+	attrs  map[string]*journal.Attrs // what is remembered of those that come now
+	hidden bool                      // there were names that no path can have: they are not shown
 
 	files []string // given out as files: a directory of that name may still come
 }
@@ -94,6 +98,7 @@ func (o *overlay) stream(ctx context.Context, key string, fresh []string, after 
 			s.fresh = append(s.fresh, n)
 		}
 	}
+	s.asOf = o.q.Newest()
 	if err := s.readRows(); err != nil { // before OSS is asked
 		return nil, err
 	}
@@ -408,20 +413,47 @@ func (s *dirStream) settled(page []item, from string) []item {
 // types looks up what small objects are, as far as that is known here; what is
 // not stays open (DT_UNKNOWN).
 func (s *dirStream) types(page []item) {
+	wanted := map[string]*item{} // by name
+	var first, last string
+	for n := range page {
+		if i := &page[n]; !i.dir && (i.mode == 0 || s.looked) {
+			wanted[i.name] = i
+			first, last = min(cmp.Or(first, i.name), i.name), max(last, i.name)
+		}
+	}
+	s.attrs = make(map[string]*journal.Attrs, len(wanted))
+	if len(wanted) == 0 {
+		return
+	}
 	_ = s.o.q.View(func(tx *journal.Tx) error {
-		for n := range page {
-			if i := &page[n]; !i.dir && i.mode == 0 {
-				a, err := tx.Attrs(s.key + i.name)
-				if err != nil {
-					return err
-				}
-				if a != nil {
+		for key, a := range tx.AttrsFrom(s.key, s.key+first) {
+			name := key[len(s.key):]
+			if name > last {
+				return nil
+			}
+			if i := wanted[name]; i != nil && a != nil {
+				s.attrs[name] = a
+				if i.mode == 0 {
 					i.mode = typeOf(a)
 				}
 			}
 		}
 		return nil
 	})
+}
+
+// remembered is what is remembered of a name that has just come.
+func (s *dirStream) remembered(name string) *journal.Attrs {
+	if s == nil {
+		return nil
+	}
+	s.looked = true
+	return s.attrs[name]
+}
+
+// hasNoRows reports that no row has told of any name in the directory, up to now.
+func (s *dirStream) hasNoRows() bool {
+	return s != nil && s.noRows && s.o.q.Newest() == s.asOf
 }
 
 // empty reports whether the directory key holds no name, not even one that is

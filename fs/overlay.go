@@ -101,14 +101,18 @@ func (o *overlay) lookupIn(ctx context.Context, dir, name string, s *dirStream) 
 	}
 	// Rows are read before OSS is asked (R9).
 	var file, sub *writeback.Row
-	err = o.q.View(func(tx *journal.Tx) (err error) {
-		asOf = tx.At()
-		if file, err = tx.Row(key); err != nil {
+	if s.hasNoRows() {
+		asOf = s.asOf
+	} else {
+		err = o.q.View(func(tx *journal.Tx) (err error) {
+			asOf = tx.At()
+			if file, err = tx.Row(key); err != nil {
+				return err
+			}
+			sub, err = tx.Row(key + "/")
 			return err
-		}
-		sub, err = tx.Row(key + "/")
-		return err
-	})
+		})
+	}
 	switch {
 	case err != nil:
 		return nil, err
@@ -135,7 +139,7 @@ func (o *overlay) lookupIn(ctx context.Context, dir, name string, s *dirStream) 
 	}
 	switch {
 	case found.entry != nil && file == nil:
-		return o.ofObject(ctx, *found.entry, known)
+		return o.ofObject(ctx, *found.entry, known, s.remembered(name))
 	case o.living(key + "/"):
 		// Only our own pending files are in it.
 		if sub != nil { // the object that it had is going
@@ -287,10 +291,12 @@ func (o *overlay) ofRow(ctx context.Context, r *writeback.Row) (*entry, error) {
 }
 
 // ofObject makes the entry of an object without a row.
-func (o *overlay) ofObject(ctx context.Context, oe object.Entry, known bool) (*entry, error) {
-	a, err := o.attrs(ctx, oe)
-	if err != nil {
-		return nil, err
+func (o *overlay) ofObject(ctx context.Context, oe object.Entry, known bool, a *journal.Attrs) (*entry, error) {
+	if a == nil || a.LastModified.IsZero() || !tells(a, oe) {
+		var err error
+		if a, err = o.attrs(ctx, oe); err != nil {
+			return nil, err
+		}
 	}
 	mtime := oe.LastModified
 	if mtime.IsZero() {
@@ -327,15 +333,12 @@ func (o *overlay) attrsOnce(ctx context.Context, e object.Entry) (*journal.Attrs
 	if err != nil {
 		return nil, err
 	}
-	if a != nil && a.Ref.Same(e.Ref()) && (e.Type != object.TypeSymlink || a.Link != "") {
+	if a != nil && tells(a, e) {
 		if a.LastModified.IsZero() && !e.LastModified.IsZero() {
 			a.LastModified = e.LastModified // our own upload, seen for the first time (H23)
 			return a, o.q.Learn(a, math.MaxUint64)
 		}
-		same := e.LastModified.IsZero() || a.LastModified.Equal(e.LastModified)
-		if same && !(a.Racy && time.Since(a.LastModified) > 2*racyFor) {
-			return a, nil
-		}
+		return a, nil
 	}
 	asOf := o.q.Newest()
 	// The question is the file system's own: others may wait for the answer too.
@@ -357,6 +360,18 @@ func (o *overlay) attrsOnce(ctx context.Context, e object.Entry) (*journal.Attrs
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+}
+
+// tells reports that a is of the version that a listing shows as e.
+func tells(a *journal.Attrs, e object.Entry) bool {
+	if !a.Ref.Same(e.Ref()) || e.Type == object.TypeSymlink && a.Link == "" {
+		return false
+	}
+	if a.LastModified.IsZero() && !e.LastModified.IsZero() {
+		return true
+	}
+	same := e.LastModified.IsZero() || a.LastModified.Equal(e.LastModified)
+	return same && !(a.Racy && time.Since(a.LastModified) > 2*racyFor)
 }
 
 // racyFor is how young an object is of which another version may carry the same

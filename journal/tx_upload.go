@@ -222,12 +222,15 @@ func (tx *Tx) DropAttrs(key string) error {
 // AttrsIn yields the attributes learnt of the names directly in the directory
 // prefix ("" or ending in "/"); of what lies deeper, only the directory's key,
 // ending in "/", with nil.
-func (tx *Tx) AttrsIn(prefix string) iter.Seq2[string, *Attrs] {
+func (tx *Tx) AttrsIn(prefix string) iter.Seq2[string, *Attrs] { return tx.AttrsFrom(prefix, prefix) }
+
+// AttrsFrom is AttrsIn from the key from on.
+func (tx *Tx) AttrsFrom(prefix, from string) iter.Seq2[string, *Attrs] {
 	return func(yield func(string, *Attrs) bool) {
 		space := spaced(spaceAttr, prefix)
 		it := tx.txn.NewIterator(badger.IteratorOptions{Prefix: space, PrefetchValues: false})
 		defer it.Close()
-		for it.Seek(space); it.ValidForPrefix(space); {
+		for it.Seek(spaced(spaceAttr, from)); it.ValidForPrefix(space); {
 			key := string(it.Item().Key()[1:])
 			slash := strings.IndexByte(key[len(prefix):], '/')
 			if slash >= 0 {
