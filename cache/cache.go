@@ -110,9 +110,10 @@ func Open(dir string, o Options) (*Cache, error) {
 		lock.Close()
 		return nil, fmt.Errorf("cache directory: %w", err)
 	}
-	top := uint64(0)
-	for n := range c.Numbers() {
-		top = max(top, n)
+	top, err := c.count()
+	if err != nil {
+		lock.Close()
+		return nil, fmt.Errorf("cache directory: %w", err)
 	}
 	lost, err := c.LostAndFound()
 	if err != nil {
@@ -123,10 +124,6 @@ func Open(dir string, o Options) (*Cache, error) {
 		top = max(top, l.Number)
 	}
 	if err := c.dropStrays(); err != nil {
-		lock.Close()
-		return nil, fmt.Errorf("cache directory: %w", err)
-	}
-	if err := c.count(); err != nil {
 		lock.Close()
 		return nil, fmt.Errorf("cache directory: %w", err)
 	}

@@ -59,14 +59,15 @@ type share struct {
 	gone    atomic.Bool // dropped, and counted no more
 }
 
-// count adds up what lies in the directory.
-func (c *Cache) count() error {
+// count adds up what lies in the directory, and returns the highest number.
+func (c *Cache) count() (top uint64, err error) {
 	for n := range c.Numbers() {
 		c.tally.used.Add(taken(c.path(n)))
+		top = max(top, n)
 	}
 	names, err := os.ReadDir(c.lostDir())
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return top, nil
 	}
 	for _, e := range names {
 		if _, err := strconv.ParseUint(e.Name(), 16, 64); err == nil {
@@ -75,7 +76,7 @@ func (c *Cache) count() error {
 			c.tally.found.Add(n)
 		}
 	}
-	return err
+	return top, err
 }
 
 func taken(path string) int64 {

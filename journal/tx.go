@@ -446,6 +446,21 @@ func (tx *Tx) Named(n uint64) (row, clean string, ok bool) {
 	return row, clean, ok
 }
 
+// Contents yields the contents that anything names, in order.
+func (tx *Tx) Contents() iter.Seq[uint64] {
+	return func(yield func(uint64) bool) {
+		last := uint64(0)
+		_ = tx.each([]byte{spaceContent}, nil, false, func(k []byte, _ *badger.Item) (bool, error) {
+			n := binary.BigEndian.Uint64(k[1:9])
+			if n == last {
+				return true, nil
+			}
+			last = n
+			return yield(n), nil
+		})
+	}
+}
+
 // MaxContent returns the highest content number that anything names.
 func (tx *Tx) MaxContent() (top uint64) {
 	it := tx.txn.NewIterator(badger.IteratorOptions{Reverse: true})

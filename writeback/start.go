@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"iter"
+	"slices"
 	"time"
 
 	"github.com/ossmount/ossmount/cache"
@@ -91,10 +93,11 @@ func (q *Queue) judge(tx *journal.Tx, r *Row, cut bool) (changed bool) {
 		r.Parked = damagedPrefix + missing + " from the cache directory"
 		return true
 	}
-	w, ok, werr := q.c.Witness(r.Content)
-	torn := err != nil || werr != nil ||
-		ok && w.State == cache.StateOpen && !r.Unseen ||
-		sign.Size != r.SignSize || sign.Mtime != r.SignMtime
+	torn := err != nil || sign.Size != r.SignSize || sign.Mtime != r.SignMtime
+	if !torn && !r.Unseen { // of what the kernel has written the witness does not know
+		w, ok, err := q.c.Witness(r.Content)
+		torn = err != nil || ok && w.State == cache.StateOpen
+	}
 	if cut {
 		// Nothing but the journal was synced in order: it alone says whether
 		// the file was being written. Its time may be of any moment.
@@ -192,16 +195,28 @@ func (q *Queue) takeUpUploads() error {
 
 // Nameless returns the contents that nothing names.
 func Nameless(j *journal.Journal, c *cache.Cache) (all []uint64, err error) {
+	// What is made or named meanwhile is neither: the numbers come first.
 	for n := range c.Numbers() {
-		named := false
-		if err := j.View(func(tx *journal.Tx) error { _, _, named = tx.Named(n); return nil }); err != nil {
-			return nil, err
-		}
-		if !named {
-			all = append(all, n)
-		}
+		all = append(all, n)
 	}
-	return all, nil
+	slices.Sort(all)
+	err = j.View(func(tx *journal.Tx) error {
+		nameless := all[:0]
+		named, stop := iter.Pull(tx.Contents())
+		defer stop()
+		at, more := named()
+		for _, n := range all {
+			for more && at < n {
+				at, more = named()
+			}
+			if !more || at != n {
+				nameless = append(nameless, n)
+			}
+		}
+		all = nameless
+		return nil
+	})
+	return all, err
 }
 
 // takeUpContents sorts out the contents that nothing names: garbage, or
