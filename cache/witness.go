@@ -168,13 +168,13 @@ func (c *Cache) witnessAt(n uint64, path string) (w Witness, ok bool, err error)
 // parseWitness reads what stands in the attribute of content n, or beside it; ok is
 // false for what this program has not written about that content.
 func parseWitness(b []byte, n uint64) (w Witness, ok bool, err error) {
-	var head struct { // a newer one may have other fields
-		Format int `json:"v"`
+	// A newer one may have other fields, or fields of another kind: the format is read
+	// all the same.
+	err = json.Unmarshal(b, &w)
+	if w.Format > witnessFormat {
+		return Witness{}, false, fmt.Errorf("content %d has a witness of format %d, this program knows %d: %w", n, w.Format, witnessFormat, ErrNewer)
 	}
-	if json.Unmarshal(b, &head) == nil && head.Format > witnessFormat {
-		return Witness{}, false, fmt.Errorf("content %d has a witness of format %d, this program knows %d: %w", n, head.Format, witnessFormat, ErrNewer)
-	}
-	if json.Unmarshal(b, &w) != nil {
+	if err != nil {
 		return Witness{}, false, nil
 	}
 	if w.Format != witnessFormat || w.Number != n {

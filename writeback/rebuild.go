@@ -5,7 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
+	"slices"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/ossmount/ossmount/cache"
 	"github.com/ossmount/ossmount/internal/crash"
@@ -151,7 +155,22 @@ func (q *Queue) Rebuilt() *Rebuilt { return q.rebuilt }
 
 // claims returns what the contents say of themselves, as far as pick wants it.
 func (q *Queue) claims(pick func(w cache.Witness) bool) (out []claim, err error) {
-	for n := range q.c.Numbers() {
+	numbers := slices.Collect(q.c.Numbers())
+	size := max(1000, len(numbers)/runtime.GOMAXPROCS(0)+1)
+	parts := make([][]claim, len(numbers)/size+1)
+	var g errgroup.Group
+	at := 0
+	for some := range slices.Chunk(numbers, size) {
+		part := &parts[at]
+		at++
+		g.Go(func() (err error) { *part, err = q.claimsOf(some, pick); return err })
+	}
+	err = g.Wait()
+	return slices.Concat(parts...), err
+}
+
+func (q *Queue) claimsOf(numbers []uint64, pick func(w cache.Witness) bool) (out []claim, err error) {
+	for _, n := range numbers {
 		w, ok, err := q.c.Witness(n)
 		if err != nil {
 			return nil, err

@@ -90,6 +90,7 @@ func runMount(c *cobra.Command, f *mountFlags) error {
 	if err != nil {
 		return err
 	}
+	boundMemory(log)
 	p, err := parseSource(f.source)
 	if err != nil {
 		return err

@@ -70,6 +70,7 @@ var libraries = []struct {
 	// product did not write, and the benchmark measures that client beside it.
 	{"github.com/aliyun/aliyun-oss-go-sdk", []string{"internal/remote", "integration/harness", "integration/bench"}, []string{"internal/ossemu", "integration"}},
 	{"github.com/spf13/cobra", []string{"cmd/ossmount"}, nil},
+	{"github.com/KimMachineGun/automemlimit", []string{"cmd/ossmount"}, nil},
 	{"github.com/spf13/pflag", []string{"cmd/ossmount"}, nil},
 	{"github.com/cenkalti/backoff", []string{"writeback", "fs"}, nil},
 }
