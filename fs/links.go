@@ -15,7 +15,7 @@ const maxCounted = 250
 // in it. It costs no question to OSS: where one would be needed, and in large
 // directories, it is 1, which stands for "nobody counts".
 func (o *overlay) links(key string) uint32 {
-	as := linkCount{dirs: o.q.DirsChanged(), listing: o.memory(key)}
+	as := linkCount{dirs: o.q.DirsIn(key), listing: o.memory(key)}
 	if n, ok := o.linksAs(key, as); ok {
 		return n
 	}
@@ -25,7 +25,7 @@ func (o *overlay) links(key string) uint32 {
 }
 
 // linkCount is how many links a directory has, as long as there is no other listing of
-// it and no directory anywhere has come or gone.
+// it and no directory in it has come or gone.
 type linkCount struct {
 	n       uint32
 	dirs    int64
@@ -59,12 +59,12 @@ func (o *overlay) countLinks(key string) uint32 {
 	there := map[string]bool{} // the directories of which a row tells, then a settle, then the listing
 	names := len(l.dirs)
 	err := o.q.View(func(tx *journal.Tx) error {
-		for r, err := range tx.Children(key, "") {
-			if names++; err != nil || names > maxCounted {
-				return err
+		for name, put := range tx.ChildNames(key) {
+			if names++; names > maxCounted {
+				return nil
 			}
-			if name, dir := strings.CutSuffix(r.Key[len(key):], "/"); dir {
-				there[name] = r.Kind == journal.Put
+			if name, dir := strings.CutSuffix(name, "/"); dir {
+				there[name] = put
 			}
 		}
 		return nil

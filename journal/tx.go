@@ -353,6 +353,42 @@ func (tx *Tx) Children(prefix, from string) iter.Seq2[*Row, error] {
 	}
 }
 
+// ChildNames yields the names in the directory prefix of which rows tell, those of
+// directories with a "/" at the end, and whether they are there. It is Children for
+// who asks for no more: a directory whose own row is a Delete counts as gone without
+// a look at what rows tell of beneath it.
+func (tx *Tx) ChildNames(prefix string) iter.Seq2[string, bool] {
+	return func(yield func(string, bool) bool) {
+		space := spaced(spaceRow, prefix)
+		it := tx.txn.NewIterator(badger.IteratorOptions{Prefix: space, PrefetchValues: false})
+		defer it.Close()
+		for it.Seek(space); it.ValidForPrefix(space); {
+			name := string(it.Item().Key()[len(space):])
+			slash := strings.IndexByte(name, '/')
+			switch {
+			case name == "": // the directory's own row
+				it.Next()
+				continue
+			case slash < 0:
+				if !yield(name, true) {
+					return
+				}
+				it.Next()
+				continue
+			}
+			put := true // by what lies in it
+			if name = name[:slash+1]; len(it.Item().Key()) == len(space)+len(name) {
+				r, err := rowAt(it)
+				put = err == nil && r.Kind == Put
+			}
+			if !yield(name, put) {
+				return
+			}
+			it.Seek(spaced(spaceRow, prefix, name[:slash], "0")) // "0" follows "/"
+		}
+	}
+}
+
 func rowAt(it *badger.Iterator) (*Row, error) {
 	r := &Row{}
 	err := it.Item().Value(func(b []byte) error { return decode(b, r) })

@@ -85,8 +85,9 @@ func (q *Queue) afterChange(seq uint64, c *Change) {
 	q.poke()
 }
 
-// DirsChanged grows with each change of a directory, here or on OSS by our doing.
-func (q *Queue) DirsChanged() int64 { return q.memos.dirs.Load() }
+// DirsIn grows with each directory that comes to, or goes from, the directory key,
+// here or on OSS by our doing.
+func (q *Queue) DirsIn(key string) int64 { return q.memos.dirsIn(key) }
 
 // Row returns the row of key, or nil.
 func (c *Change) Row(key string) (*Row, error) { return c.tx.Row(key) }

@@ -4,7 +4,6 @@ import (
 	"iter"
 	"strings"
 	"sync"
-	"sync/atomic"
 
 	"github.com/ossmount/ossmount/internal/object"
 	"github.com/ossmount/ossmount/journal"
@@ -25,7 +24,9 @@ type memos struct {
 	known map[string]timed
 	under map[string]map[string]struct{} // keys of known, by each directory that they lie in
 
-	dirs atomic.Int64 // changes of directories
+	changes int64            // of directories
+	dirs    map[string]int64 // when a directory last came to, or went from, the one with this key
+	floor   int64            // or not before this, where that is forgotten
 }
 
 type timed struct {
@@ -42,7 +43,7 @@ type Moment struct {
 }
 
 func newMemos() *memos {
-	return &memos{inUse: map[uint64]int{}, known: map[string]timed{}, under: map[string]map[string]struct{}{}}
+	return &memos{inUse: map[uint64]int{}, dirs: map[string]int64{}, known: map[string]timed{}, under: map[string]map[string]struct{}{}}
 }
 
 // Moment must be taken before the request is started, and after the rows with
@@ -96,7 +97,7 @@ func (w *Moment) Under(prefix string, f func(key string, m Memo)) {
 
 // settled notes what became of key, if an answer is in use that is older.
 func (m *memos) settled(key string, memo Memo) {
-	m.dirHas(key)
+	m.dirHas(key) // takes the lock by itself
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.clock++
@@ -154,9 +155,28 @@ func (m *memos) forgetLocked(done uint64) {
 	}
 }
 
+// mostDirs is for how many directories that is remembered.
+const mostDirs = 100_000
+
 // dirHas takes note of a change of key, if it is a directory.
 func (m *memos) dirHas(key string) {
-	if strings.HasSuffix(key, "/") {
-		m.dirs.Add(1)
+	name, isDir := strings.CutSuffix(key, "/")
+	if !isDir {
+		return
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.changes++
+	if len(m.dirs) >= mostDirs {
+		clear(m.dirs)
+		m.floor = m.changes
+	}
+	m.dirs[name[:strings.LastIndexByte(name, '/')+1]] = m.changes
+}
+
+// dirsIn tells when a directory last came to, or went from, the directory key.
+func (m *memos) dirsIn(key string) int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return max(m.dirs[key], m.floor)
 }
