@@ -511,11 +511,14 @@ func (x *file) end(write bool) {
 	if !write { // as a writer would: a content that nothing names is given up
 		x.fs.q.OpenForWrite(n)
 	}
-	if x.unseen && !final {
+	switch {
+	case final:
+		x.fs.q.SealFinal(n)
+	case x.unseen:
 		x.fs.q.SealUnseen(n)
-		return
+	default:
+		x.fs.q.Seal(n)
 	}
-	x.fs.q.Seal(n)
 }
 
 // Allocate implements fallocate.

@@ -331,6 +331,7 @@ func (q *Queue) hasSettled(t *transfer, ref object.Ref, seq uint64, s settled) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.stats.Objects++
+	delete(q.quiet, t.row.Content)
 	if t.row.Kind == journal.Put && !ref.HasCRC {
 		q.stats.WithoutCRC++
 	}

@@ -185,7 +185,8 @@ type Queue struct {
 	rebuilt     *Rebuilt                          // set by Open
 	stats       Stats
 
-	orphans []uint64 // contents found at the start that the kernel had served; of awaitOrphans
+	quiet   map[uint64]struct{} // contents that nobody can write (unseen.go)
+	orphans []uint64            // contents found at the start that the kernel had served; of awaitOrphans
 }
 
 // Stats counts since Open.
@@ -224,6 +225,7 @@ func Open(ctx context.Context, o Options) (*Queue, error) {
 		denials:     newDenials(),
 		debtsDenied: map[string]*deniedDebts{},
 		open:        map[uint64]int{},
+		quiet:       map[uint64]struct{}{},
 		readers:     map[uint64]map[*transfer]struct{}{},
 		holds:       map[string]map[*Hold]struct{}{},
 		follows:     map[uint64]map[*Follow]struct{}{},

@@ -17,6 +17,7 @@ func (q *Queue) OpenForWrite(n uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.open[n]++
+	delete(q.quiet, n)
 }
 
 // Seal takes one OpenForWrite back. When it was the last, the content is

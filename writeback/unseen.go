@@ -30,13 +30,45 @@ const (
 	lastQuiet  = time.Second
 )
 
+// mostQuiet is of how many contents it is remembered that they are final; the others
+// are asked about once more.
+const mostQuiet = 10_000
+
+// SealFinal is Seal for a content of which the caller has seen that nobody can write
+// it, and that it is as its row says.
+func (q *Queue) SealFinal(n uint64) {
+	q.setQuiet(n)
+	q.Seal(n)
+}
+
+func (q *Queue) setQuiet(n uint64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.open[n] > 1 { // somebody else is going to seal it
+		return
+	}
+	if len(q.quiet) >= mostQuiet {
+		clear(q.quiet)
+	}
+	q.quiet[n] = struct{}{}
+}
+
+// isQuiet reports that content n was final when it was sealed. Who wants to write it
+// since must say so first (OpenForWrite).
+func (q *Queue) isQuiet(n uint64) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	_, yes := q.quiet[n]
+	return yes
+}
+
 // SealUnseen is Seal for a content that the kernel has served, as soon as nobody can
 // write it any more.
 func (q *Queue) SealUnseen(n uint64) {
 	q.group.Go(func() error {
 		return q.guarded(func() {
 			if q.awaitQuiet(n) {
-				q.Seal(n)
+				q.SealFinal(n)
 			}
 		})
 	})
@@ -56,9 +88,13 @@ func (q *Queue) awaitQuiet(n uint64) bool {
 			return false
 		}
 	}
-	_, err := q.asItIs(n, true)
-	if err == nil {
-		err = q.summed(n)
+	row, err := q.rowWith(n)
+	switch {
+	case err != nil || row == nil:
+	case row.HasCRC:
+		_, err = q.asItIs(row, true)
+	default:
+		err = q.summed(row)
 	}
 	if err != nil && stillOpen(err) {
 		q.log.Warn("a file that the kernel has written could not be looked at after its close", "content", n, "err", err)
@@ -66,12 +102,15 @@ func (q *Queue) awaitQuiet(n uint64) bool {
 	return true
 }
 
-// summed gives the row of content n, which nobody can write, the sum of its bytes:
+// summed gives the row of a content that nobody can write the sum of its bytes:
 // nothing else is published from now on (sum.go).
-func (q *Queue) summed(n uint64) error {
-	row, err := q.rowWith(n)
-	if err != nil || row == nil || !row.Unseen || row.HasCRC || row.Open || row.Interrupted || row.Parked != "" || row.HasHoles() {
+func (q *Queue) summed(row *Row) error {
+	if changed, err := q.asItIs(row, false); err != nil || changed {
 		return err
+	}
+	n := row.Content
+	if !row.Unseen || row.Open || row.Interrupted || row.Parked != "" || row.HasHoles() {
+		return nil
 	}
 	crc, err := q.sumOf(n, row.Size)
 	if err != nil {
@@ -107,12 +146,12 @@ func (q *Queue) awaitOrphans() {
 	}
 }
 
-// asItIs gives content n a new row if it is not what its row says. With sum its
-// bytes are compared as well, where the row has their sum.
-func (q *Queue) asItIs(n uint64, sum bool) (changed bool, err error) {
-	row, err := q.rowWith(n)
-	if err != nil || row == nil || !row.Unseen || row.Parked != "" {
-		return false, err
+// asItIs gives the content of row a new row if it is not what that one says. With sum
+// its bytes are compared as well, where the row has their sum.
+func (q *Queue) asItIs(row *Row, sum bool) (changed bool, err error) {
+	n := row.Content
+	if !row.Unseen || row.Parked != "" {
+		return false, nil
 	}
 	sign, err := q.c.Stat(n)
 	if err != nil {
@@ -184,7 +223,7 @@ func (q *Queue) sumOf(n uint64, size int64) (uint64, error) {
 // and they are those that the row is about.
 func (t *transfer) final() error {
 	row := t.row
-	if !row.Unseen || row.Content == 0 {
+	if !row.Unseen || row.Content == 0 || t.q.isQuiet(row.Content) {
 		return nil
 	}
 	quiet, err := t.q.c.Quiet(row.Content)
@@ -205,10 +244,10 @@ func (t *transfer) final() error {
 // committed, and has given it another row. What else is the matter with it is found
 // by who reads it.
 func (t *transfer) changedUnseen() bool {
-	if !t.row.Unseen || t.row.Content == 0 {
+	if !t.row.Unseen || t.row.Content == 0 || t.q.isQuiet(t.row.Content) {
 		return false
 	}
-	changed, _ := t.q.asItIs(t.row.Content, false)
+	changed, _ := t.q.asItIs(t.row, false)
 	return changed
 }
 
