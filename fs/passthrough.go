@@ -137,12 +137,12 @@ func (x *file) pass(ctx context.Context, write, fresh bool) error {
 func (x *file) mayPass(write, fresh bool) bool {
 	f := x.fs
 	switch {
-	case !f.backings.on, x.content == nil, x.base != nil, x.attr.Mode&(syscall.S_ISUID|syscall.S_ISGID) != 0:
+	case !f.backings.on, !f.c.Watches(), x.content == nil, x.base != nil, x.attr.Mode&(syscall.S_ISUID|syscall.S_ISGID) != 0:
 		return false
 	case !write:
 		return x.size >= passLeast && (x.origin.IsZero() || f.q.SendsWhole(x.size))
 	}
-	return f.c.Watches() && x.origin.IsZero() && (fresh || x.size >= passLeast) && f.ample()
+	return x.origin.IsZero() && (fresh || x.size >= passLeast) && f.ample()
 }
 
 // ample reports that the disk has room for more than can be written before it is

@@ -155,3 +155,22 @@ func TestPassthroughIsThere(t *testing.T) {
 		m.umount(0)
 	}
 }
+
+// A file is closed, and the mount ended at once: it is pending, not interrupted, also
+// where the kernel says a moment after the close that the file is closed.
+func TestClosedJustBeforeTheEnd(t *testing.T) {
+	t.Parallel()
+	e := setup(t)
+	for i, size := range []int{10, 3 * mebi, 5 * mebi, 3 * mebi} {
+		m := e.mount(fmt.Sprint("cache", i), "--write-back-delay=1h")
+		e.write(m.in(fmt.Sprint("f", i)), strings.Repeat("x", size))
+		m.umount(3, "--drain=0s")
+		s, err := m.CacheStatus()
+		e.ok(err)
+		if s.Queue.Pending != 1 || s.Queue.Interrupted != 0 {
+			t.Errorf("%d bytes: %d pending, %d interrupted", size, s.Queue.Pending, s.Queue.Interrupted)
+		}
+		m.start()
+		m.umount(0, "--drain=1m")
+	}
+}
