@@ -410,3 +410,43 @@ func TestCacheDirectoryThatIsGone(t *testing.T) {
 	e.object("after", "again")
 	m.umount(0)
 }
+
+// More is copied in, on a disk that holds but a part of it, than OSS takes as fast:
+// cp is slow and gets no error, and all arrives. Then OSS is away: cp gets ENOSPC
+// after a time without progress, and what was closed before is not lost. covers H44
+func TestCopyThroughASmallDisk(t *testing.T) {
+	t.Parallel()
+	size, files := "100m", 160
+	if *full {
+		size, files = "200m", 1024
+	}
+	disk := memoryDisk(t, "size="+size)
+	e := setup(t, "--bandwidth=20000000")
+	m := e.mountOn(disk, "--room-wait=2s")
+	src := e.path("src")
+	e.ok(os.Mkdir(src, 0o755))
+	for i := range files {
+		e.ok(harness.WriteFile(filepath.Join(src, fmt.Sprintf("f%04d", i)), uint64(i), 1<<20))
+	}
+	started := time.Now()
+	e.sh(`cp -r "$1" "$2"`, src, m.in("copy"))
+	took := time.Since(started)
+	m.wait(m.Point)
+	e.verify("copy/", src)
+	t.Logf("%d files of 1 MiB through a disk of %s: cp took %v, no ENOSPC; all are on OSS", files, size, took.Round(time.Millisecond))
+	e.hold()
+	started = time.Now()
+	closed, err := writeFull(m, 1<<20)
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("after %d files: %v", len(closed), err)
+	}
+	t.Logf("OSS away: ENOSPC after %d more files and %v, with --room-wait=2s", len(closed), time.Since(started).Round(time.Millisecond))
+	m.kill9()
+	m.start()
+	e.ok(e.server.ClearFaults())
+	m.wait(m.Point)
+	for _, path := range closed {
+		e.object(filepath.Base(path), string(random(1<<20)))
+	}
+	m.umount(0)
+}
