@@ -134,6 +134,7 @@ func FuzzHorizon(f *testing.F) {
 	f.Add([]byte(`{"format":1,"gen":2,"horizon":5,"boot":"b","cache":"c"}`), []byte(`{"format":1,"gen":1}`), true)
 	f.Add([]byte(`{"format":2}`), []byte{}, true)
 	f.Add([]byte(`{`), []byte(`{"gen":18446744073709551615}`), true)
+	f.Add([]byte(`{"format":1,"gen":2}`), []byte(`{"format":11}`), true) // of which the half knows nothing
 	f.Add([]byte{}, []byte{}, false)
 	f.Fuzz(func(t *testing.T, a, b []byte, seal bool) {
 		if len(a) > slotSize-8 || len(b) > slotSize-8 {
@@ -153,6 +154,9 @@ func FuzzHorizon(f *testing.F) {
 		s, ok, err := parseSlots(file, "horizon")
 		if err == nil && ok && (s.Format < 1 || s.Format > horizonFormat) {
 			t.Errorf("a slot of format %d was taken: %+v", s.Format, s)
+		}
+		if err != nil {
+			return // what a newer program has written is not read
 		}
 		if half, _, err := parseSlots(file[:len(file)/2+17], "horizon"); err == nil && half.Gen > s.Gen {
 			t.Errorf("half of a file says more than the whole: %+v %+v", half, s)
