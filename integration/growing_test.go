@@ -159,7 +159,10 @@ func TestGrowingFilesThatNeverGetTheirName(t *testing.T) {
 			keys, err := g.server.Keys("")
 			g.ok(err)
 			for _, k := range keys {
-				if strings.HasSuffix(k, bigKey) {
+				switch {
+				case !strings.HasSuffix(k, bigKey):
+				case s.name == "killed" && g.m.closedByAFork(k, string(b[:g.size/2])):
+				default:
 					g.Errorf("%q is there", k)
 				}
 			}

@@ -327,6 +327,22 @@ func TestDrainFinishesWithoutAMount(t *testing.T) {
 	}
 }
 
+// closedByAFork reports that a file which this process had open is published with
+// just these bytes: another test has begun a process meanwhile, which has closed its
+// descriptor of the file.
+func (m *mount) closedByAFork(name, text string) bool {
+	m.e.Helper()
+	m.wait(m.in(name))
+	keys, err := m.e.server.Keys(name)
+	m.e.ok(err)
+	if len(keys) == 0 {
+		return false
+	}
+	m.e.object(name, text)
+	m.e.Logf("%q was closed by the child of another test", name)
+	return true
+}
+
 // covers H46
 func TestUmountWithOpenFiles(t *testing.T) {
 	t.Parallel()
@@ -346,6 +362,9 @@ func TestUmountWithOpenFiles(t *testing.T) {
 	}
 	f.Close()
 	m.start()
+	if m.closedByAFork("open for writing", "half and more") {
+		return
+	}
 	if s := m.status(); s.Queue.Interrupted != 1 && len(s.LostAndFound) != 1 {
 		t.Errorf("the open file is neither interrupted nor found: %+v", s)
 	}

@@ -90,7 +90,7 @@ func runMount(c *cobra.Command, f *mountFlags) error {
 	if err != nil {
 		return err
 	}
-	boundMemory(log)
+	boundMemory()
 	p, err := parseSource(f.source)
 	if err != nil {
 		return err
