@@ -332,7 +332,8 @@ func TestDrainFinishesWithoutAMount(t *testing.T) {
 // descriptor of the file.
 func (m *mount) closedByAFork(name, text string) bool {
 	m.e.Helper()
-	m.wait(m.in(name))
+	_, err := m.Wait(m.in(name), patience) // or it is interrupted
+	m.e.ok(err)
 	keys, err := m.e.server.Keys(name)
 	m.e.ok(err)
 	if len(keys) == 0 {
