@@ -46,6 +46,7 @@ type transfer struct {
 	stopped bool         // under reading: no body may read any more
 
 	upload atomic.Pointer[progress]
+	joined string // ID of the upload of which Complete has made the object; "": none is known to be
 }
 
 // progress of a multipart upload.
@@ -381,10 +382,38 @@ func (t *transfer) settleOld(tx *journal.Tx, cur *Row, ref object.Ref) error {
 	if err := t.moveOn(tx, ref); err != nil {
 		return err
 	}
-	if u, err := tx.Upload(key); err != nil || u == nil || t.row.Note == nil || u.Tag != t.row.Note.Tag {
+	u, err := tx.Upload(key)
+	if err != nil || u == nil || t.row.Note == nil || u.Tag != t.row.Note.Tag {
 		return err
 	}
-	return tx.DropUpload(key) // it was completed
+	return t.endUpload(tx, u)
+}
+
+// endUpload ends the upload u of the row's key, whose object is there. That the
+// object carries the tag of u does not say that it was made of u: the upload may
+// have been begun anew, under the same tag, after one whose Complete was not
+// answered. Then it is open (H26).
+func (t *transfer) endUpload(tx *journal.Tx, u *journal.Upload) error {
+	if t.hasJoined(u) {
+		return tx.DropUpload(t.row.Key)
+	}
+	return oweAbort(tx, t.row.Key, u)
+}
+
+func (t *transfer) hasJoined(u *journal.Upload) bool { return u.ID != "" && u.ID == t.joined }
+
+// begun returns what the object of the row cur carries, if that is not what the
+// row says. u is the upload of its key, or nil.
+func (t *transfer) begun(cur *Row, u *journal.Upload) *journal.Begun {
+	switch {
+	case cur.Note == nil:
+		return nil
+	case u != nil && u.Tag == cur.Note.Tag && u.Differs(cur):
+		return &u.Begun
+	case u != nil && t.hasJoined(u):
+		return nil
+	}
+	return cur.Note.Begun
 }
 
 // moveOn tells whoever goes on with the content of the row that the bytes which
@@ -421,11 +450,9 @@ func (t *transfer) settleLater(tx *journal.Tx, cur *Row, d *journal.Doubt, ref o
 	if err != nil {
 		return err
 	}
-	if u != nil && u.Tag == cur.Note.Tag { // it was completed
-		if u.Differs(cur) {
-			cur.Note.Begun = &u.Begun
-		}
-		if err := tx.DropUpload(t.row.Key); err != nil {
+	cur.Note.Begun = t.begun(cur, u)
+	if u != nil && u.Tag == cur.Note.Tag {
+		if err := t.endUpload(tx, u); err != nil {
 			return err
 		}
 	}
@@ -439,23 +466,11 @@ func (t *transfer) settleNow(tx *journal.Tx, cur *Row, ref object.Ref, s *settle
 	if err != nil {
 		return err
 	}
-	var begun *journal.Begun // what the object carries, if that is not what the row says
-	switch {
-	case cur.Note == nil:
-	case u != nil && u.Tag == cur.Note.Tag && u.Differs(cur):
-		begun = &u.Begun
-	default:
-		begun = cur.Note.Begun
-	}
-	switch {
-	case u == nil:
-	case cur.Note != nil && u.Tag == cur.Note.Tag: // it was completed
-		err = tx.DropUpload(key)
-	default: // the file has become too small for it
-		err = oweAbort(tx, key, u)
-	}
-	if err != nil {
-		return err
+	begun := t.begun(cur, u)
+	if u != nil {
+		if err := t.endUpload(tx, u); err != nil {
+			return err
+		}
 	}
 	if err := t.keepClean(tx, cur, ref, s); err != nil {
 		return err

@@ -85,14 +85,31 @@ func (t *transfer) restart(err error) error {
 		level = slog.LevelDebug // once is enough
 	}
 	t.q.log.Log(t.q.work, level, "the upload is not known to OSS any more; it begins anew from the local bytes", "key", t.row.Key, "err", err)
-	_, uerr := t.q.j.Update(func(tx *journal.Tx) error {
+	return errors.Join(err, t.giveUploadUp())
+}
+
+// giveUploadUp ends the upload of the row's key: it begins anew, under the same tag
+// if that is in the row's note. What it began with is kept then: its Complete may
+// have landed, and the object carries that (H21).
+func (t *transfer) giveUploadUp() error {
+	_, err := t.q.j.Update(func(tx *journal.Tx) error {
 		u, err := tx.Upload(t.row.Key)
 		if err != nil || u == nil {
 			return err
 		}
+		cur, err := tx.Row(t.row.Key)
+		if err != nil {
+			return err
+		}
+		if cur != nil && cur.Note != nil && u.Tag == cur.Note.Tag && u.Differs(cur) {
+			cur.Note.Begun = &u.Begun
+			if err := tx.PutRow(cur); err != nil {
+				return err
+			}
+		}
 		return oweAbort(tx, t.row.Key, u)
 	})
-	return errors.Join(err, uerr)
+	return err
 }
 
 // begin takes up the upload of the row's key, or asks for a new one, and plans
@@ -122,7 +139,7 @@ func (t *transfer) begin(src *source) (*journal.Upload, []span, map[int]journal.
 			return nil, nil, nil, err
 		}
 	case u.Content != row.Content || u.Base != row.Base: // not of these bytes: it fell behind a crash
-		if _, err := q.j.Update(func(tx *journal.Tx) error { return oweAbort(tx, row.Key, u) }); err != nil {
+		if err := t.giveUploadUp(); err != nil {
 			return nil, nil, nil, err
 		}
 	default:
@@ -501,6 +518,7 @@ func (t *transfer) complete(ctx context.Context, u *journal.Upload, parts map[in
 	if err != nil {
 		return ref, err
 	}
+	t.joined = u.ID
 	q.forgetUpload(u.ID)
 	want, sure := t.expectedCRC(parts)
 	if ref.Size != t.row.Size || sure && ref.HasCRC && ref.CRC64 != want {

@@ -66,14 +66,7 @@ func (t *transfer) asWritten(parts map[int]journal.Part, src *source) error {
 	if !sure || crc == t.row.CRC64 {
 		return nil
 	}
-	_, err := t.q.j.Update(func(tx *journal.Tx) error {
-		u, err := tx.Upload(t.row.Key)
-		if err != nil || u == nil {
-			return err
-		}
-		return oweAbort(tx, t.row.Key, u)
-	})
-	if err != nil {
+	if err := t.giveUploadUp(); err != nil {
 		return err
 	}
 	for _, p := range parts {
