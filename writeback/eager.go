@@ -226,7 +226,8 @@ func (e *eager) noteEager(tx *journal.Tx, u *journal.Upload) error {
 	if err != nil {
 		return err
 	}
-	free := row == nil || row.Kind == journal.Put && row.Content == e.content
+	name, _, _ := tx.Named(e.content) // another: it was renamed, and is sent ahead under that
+	free := row == nil && name == "" || row != nil && row.Kind == journal.Put && row.Content == e.content
 	switch {
 	case u.ID == "" && (!free || cur != nil):
 		return errSuperseded
