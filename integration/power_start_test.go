@@ -45,16 +45,19 @@ func TestPowerCutsInAFirstStart(t *testing.T) {
 // covers H1
 func TestPowerCutsInARecovery(t *testing.T) {
 	t.Parallel()
-	m, end := oneMachine(t)
-	defer end()
-	m.alive[0].crowd = 150
-	m.ok(m.on())
+	var m *machine
+	end := func() {}
+	defer func() { end() }()
 	var kept int
 	var first map[string]*seen
-	for tries := 1; m.tally.undone == 0; tries++ { // a cut may come just when all is on the disk
+	for tries := 1; m == nil || m.tally.undone == 0; tries++ { // a cut may come just when all is on the disk
 		if tries > 20 {
 			t.Fatal("no cut has left anything to be undone")
 		}
+		end()
+		m, end = oneMachine(t)
+		m.alive[0].crowd = 150
+		m.ok(m.on())
 		var err error
 		m.ok(m.work())
 		kept, err = m.d.Keep()
