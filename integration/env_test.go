@@ -29,6 +29,10 @@ func TestMain(m *testing.M) {
 		lockerMain(path)
 		return
 	}
+	if _, ok := os.LookupEnv(holderEnv); ok {
+		holderMain()
+		return
+	}
 	if root, ok := os.LookupEnv(programEnv); ok {
 		programMain(root)
 		return
