@@ -144,9 +144,10 @@ func (s *sparse) isOnly(of uint64, follow *writeback.Follow) bool {
 	return true
 }
 
-// holdLocked keeps the version in place for what is missing of it.
+// holdLocked keeps the version in place for what is missing of it, without a moment
+// in between in which a change could go.
 func (s *sparse) holdLocked() {
-	s.hold.Release()
+	defer s.hold.Release()
 	if s.isNeededLocked() {
 		s.hold = s.fs.q.Hold(s.ref, s.of, s.yield)
 	}

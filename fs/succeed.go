@@ -23,6 +23,7 @@ func (s *sparse) follows(x *file, f *writeback.Follow) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.owner, s.follow = x, f
+	s.holdLocked() // a change that waits already had nobody to ask
 }
 
 func (s *sparse) following() *writeback.Follow {

@@ -192,17 +192,21 @@ func (q *Queue) Hold(ref object.Ref, of uint64, fill func()) *Hold {
 	return h
 }
 
-// Release lets changes of the key go on. It may be called more than once.
+// Release lets changes of the key go on, or wait for the holds that are left. It may
+// be called more than once.
 func (h *Hold) Release() {
 	q := h.q
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if _, ok := q.holds[h.ref.Key][h]; !ok {
+		return
+	}
 	delete(q.holds[h.ref.Key], h)
 	if len(q.holds[h.ref.Key]) == 0 {
 		delete(q.holds, h.ref.Key)
-		q.unblockLocked(h.ref.Key)
-		q.poke()
 	}
+	q.unblockLocked(h.ref.Key)
+	q.poke()
 }
 
 // heldLocked returns until when row must wait for open handles; zero: not at
