@@ -61,6 +61,7 @@ func (q *Queue) change(c *Change, update func(f func(tx *journal.Tx) error) (uin
 func (q *Queue) afterChange(seq uint64, c *Change) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.yield.changed(time.Now())
 	for _, key := range c.freed {
 		q.unblockLocked(key)
 	}

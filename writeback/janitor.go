@@ -32,6 +32,9 @@ func (q *Queue) janitor() {
 		case <-tick.C:
 		case <-q.tidy: // somebody waits for room
 		}
+		if q.yields() {
+			continue
+		}
 		q.sweep()
 		q.evict()
 		q.endShortage()

@@ -167,6 +167,8 @@ type Queue struct {
 	denials     denials
 	debtsDenied map[string]*deniedDebts // by directory
 	draining    bool
+	awaited     int // how many wait for rows to be carried
+	yield       yield
 	open        map[uint64]int                    // contents open for writing
 	readers     map[uint64]map[*transfer]struct{} // transfers that read a content
 	holds       map[string]map[*Hold]struct{}     // open handles that read a version through holes
@@ -223,6 +225,7 @@ func Open(ctx context.Context, o Options) (*Queue, error) {
 		again:       map[string]struct{}{},
 		retries:     map[string]*retry{},
 		denials:     newDenials(),
+		yield:       newYield(o.Delay),
 		debtsDenied: map[string]*deniedDebts{},
 		open:        map[uint64]int{},
 		quiet:       map[uint64]struct{}{},

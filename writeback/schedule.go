@@ -72,6 +72,9 @@ func (q *Queue) room(now time.Time) (at time.Time, free bool) {
 	if at := q.pace.pause(); now.Before(at) {
 		return at, false
 	}
+	if at, yields := q.yieldsLocked(now); yields {
+		return at, false
+	}
 	return q.health.mayStart(now, q.carriers)
 }
 
@@ -82,6 +85,7 @@ func (q *Queue) pop() (key string, ok bool) {
 		return "", false
 	}
 	key, q.window = q.window[0], q.window[1:]
+	q.yield.last = time.Now()
 	return key, true
 }
 

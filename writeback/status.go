@@ -210,6 +210,8 @@ type Left struct {
 // or of all if it is "", can be carried any further, or when ctx ends; Left is
 // zero when all is on OSS (H45).
 func (q *Queue) Wait(ctx context.Context, key string) (Left, error) {
+	q.await(1)
+	defer q.await(-1)
 	for {
 		q.mu.Lock()
 		changed := q.changed
@@ -226,6 +228,13 @@ func (q *Queue) Wait(ctx context.Context, key string) (Left, error) {
 			return left, nil
 		}
 	}
+}
+
+func (q *Queue) await(by int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.awaited += by
+	q.poke()
 }
 
 func (q *Queue) left(key string) (left Left, err error) {

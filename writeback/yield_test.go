@@ -1,0 +1,58 @@
+package writeback
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// While programs are busy few uploads begin, but for no longer than the delay allows;
+// a pause, or somebody who waits, ends it.
+func TestUploadsGiveWay(t *testing.T) {
+	objects := func(s *memStore) int {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return len(s.objects)
+	}
+	// busy changes an entry 1,000 times in a second for as long as it is said.
+	busy := func(t *testing.T, r *rooms, d time.Duration) {
+		for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(time.Millisecond) {
+			if _, err := r.q.Change(func(*Change) error { return nil }); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	const files = 500
+	for _, c := range []struct {
+		name        string
+		delay       time.Duration
+		do          func(t *testing.T, r *rooms) // after a second of being busy
+		least, most int                          // objects that are there then
+	}{
+		{"busy", time.Second, func(t *testing.T, r *rooms) { busy(t, r, 4*time.Second) }, 150, 300},
+		{"busy for long", time.Second, func(t *testing.T, r *rooms) { busy(t, r, 40*time.Second) }, files, files},
+		{"a pause", time.Second, func(*testing.T, *rooms) { time.Sleep(2 * time.Second) }, files, files},
+		{"somebody waits", time.Second, func(t *testing.T, r *rooms) {
+			go r.q.Wait(t.Context(), "")
+			busy(t, r, 4*time.Second)
+		}, files, files},
+		{"no delay", -1, func(*testing.T, *rooms) {}, files, files},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newMemStore()
+				s.free = true
+				r := openRooms(t, 0, s, func(o *Options) { o.Delay = c.delay })
+				for n := range files {
+					r.put(t, fmt.Sprint(n), "written")
+				}
+				busy(t, r, time.Second)
+				c.do(t, r)
+				if n := objects(s); n < c.least || n > c.most {
+					t.Errorf("%d objects, want %d to %d", n, c.least, c.most)
+				}
+			})
+		})
+	}
+}
