@@ -3,7 +3,6 @@ package fs
 import (
 	"context"
 	"errors"
-	"math"
 	"strings"
 	"sync"
 	"syscall"
@@ -250,6 +249,7 @@ func settledBeneath(asked *writeback.Moment, prefix string) (yes bool) {
 // findInBig asks for one name only: its object, and anything beneath it.
 func (o *overlay) findInBig(ctx context.Context, key string) (found remoteName, asked *writeback.Moment, err error) {
 	asked = o.q.Moment()
+	asOf := o.q.Newest()
 	page, err := ask(ctx, func(ctx context.Context) (object.Page, error) {
 		return o.fs.remote.List(ctx, object.ListQuery{Prefix: key + "/", Max: 1})
 	})
@@ -261,7 +261,7 @@ func (o *overlay) findInBig(ctx context.Context, key string) (found remoteName, 
 	info, err := ask(ctx, func(ctx context.Context) (object.Info, error) { return o.fs.remote.Head(ctx, key) })
 	switch {
 	case err == nil:
-		o.learn(info)
+		o.learn(info, asOf)
 		found.entry = &object.Entry{Key: key, ETag: info.ETag, Size: info.Size, LastModified: info.LastModified,
 			Type: info.Type, Class: info.Class}
 	case !object.IsAbsent(err):
@@ -335,8 +335,8 @@ func (o *overlay) attrsOnce(ctx context.Context, e object.Entry) (*journal.Attrs
 	}
 	if a != nil && tells(a, e) {
 		if a.LastModified.IsZero() && !e.LastModified.IsZero() {
-			a.LastModified = e.LastModified // our own upload, seen for the first time (H23)
-			return a, o.q.Learn(a, math.MaxUint64)
+			a.LastModified = e.LastModified // our own upload, seen for the first time
+			return a, o.q.Dated([]object.Entry{e})
 		}
 		return a, nil
 	}
@@ -349,7 +349,7 @@ func (o *overlay) attrsOnce(ctx context.Context, e object.Entry) (*journal.Attrs
 		if err != nil {
 			return nil, err
 		}
-		return o.learnAsOf(info, asOf), nil
+		return o.learn(info, asOf), nil
 	})
 	select {
 	case r := <-answer:
@@ -378,11 +378,9 @@ func tells(a *journal.Attrs, e object.Entry) bool {
 // LastModified, which has one second, and the same bytes (H23).
 const racyFor = 2 * time.Second
 
-func (o *overlay) learn(info object.Info) *journal.Attrs { return o.learnAsOf(info, math.MaxUint64) }
-
-// learnAsOf keeps what was asked for in the state asOf of the journal: what a
-// row has become since is newer.
-func (o *overlay) learnAsOf(info object.Info, asOf uint64) *journal.Attrs {
+// learn keeps what was asked for in the state asOf of the journal: what a row has
+// become since is newer.
+func (o *overlay) learn(info object.Info, asOf uint64) *journal.Attrs {
 	a := &journal.Attrs{Key: info.Key, Ref: info.Ref, LastModified: info.LastModified, Meta: info.Meta,
 		Headers: info.Headers, Type: info.Type, Class: info.Class, Link: info.Link}
 	a.Racy = !info.Date.IsZero() && info.Date.Sub(info.LastModified) < racyFor

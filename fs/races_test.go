@@ -272,14 +272,14 @@ func TestYoungObjectsAreAskedOnceMore(t *testing.T) {
 	}
 	young := info
 	young.Date = info.LastModified.Add(time.Second)
-	b.fs.overlay.learn(young)
+	b.fs.overlay.learn(young, b.fs.q.Newest())
 	look()
 	if heads != 0 {
 		t.Errorf("asked %d times while it is young", heads)
 	}
 	young.LastModified = info.LastModified.Add(-time.Minute) // as if a minute had passed
 	young.Date = young.LastModified.Add(time.Second)
-	b.fs.overlay.learn(young)
+	b.fs.overlay.learn(young, b.fs.q.Newest())
 	info.LastModified = young.LastModified
 	look()
 	if heads != 1 {

@@ -30,6 +30,31 @@ func (q *Queue) Learn(a *journal.Attrs, asOf uint64) error {
 	return err
 }
 
+// Dated notes when the versions that we have made were modified, as a listing shows
+// (H23). All else stays as it is by then.
+func (q *Queue) Dated(seen []object.Entry) error {
+	if len(seen) == 0 {
+		return nil
+	}
+	_, err := q.j.Update(func(tx *journal.Tx) error {
+		for _, e := range seen {
+			a, err := tx.Attrs(e.Key)
+			if err != nil {
+				return err
+			}
+			if a == nil || !a.Ref.Same(e.Ref()) || !a.LastModified.IsZero() {
+				continue
+			}
+			a.LastModified = e.LastModified
+			if err := tx.PutAttrs(a); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return err
+}
+
 // CleanCopy returns the content that holds exactly the bytes of ref, or 0.
 func (q *Queue) CleanCopy(ref object.Ref) (content uint64, err error) {
 	err = q.j.View(func(tx *journal.Tx) error {
