@@ -80,10 +80,11 @@ type dirStream struct {
 	more    bool
 	partial bool // the names are those remembered while OSS is away: the end is an error
 
-	shown  *listing                  // what OSS lists of the names that come now
-	looked bool                      // names of it are looked up
-	attrs  map[string]*journal.Attrs // what is remembered of those that come now
-	hidden bool                      // there were names that no path can have: they are not shown
+	shown   *listing                  // what OSS lists of the names that come now
+	looked  bool                      // names of it are looked up
+	attrs   map[string]*journal.Attrs // what is remembered of those that come now
+	attrsAt uint64                    // the state in which it was
+	hidden  bool                      // there were names that no path can have: they are not shown
 
 	files []string // given out as files: a directory of that name may still come
 }
@@ -426,6 +427,7 @@ func (s *dirStream) types(page []item) {
 		return
 	}
 	_ = s.o.q.View(func(tx *journal.Tx) error {
+		s.attrsAt = tx.At()
 		for key, a := range tx.AttrsFrom(s.key, s.key+first) {
 			name := key[len(s.key):]
 			if name > last {
@@ -442,12 +444,16 @@ func (s *dirStream) types(page []item) {
 	})
 }
 
-// remembered is what is remembered of a name that has just come.
+// remembered is what is remembered of a name that has just come; nil: it may have
+// become another since.
 func (s *dirStream) remembered(name string) *journal.Attrs {
 	if s == nil {
 		return nil
 	}
 	s.looked = true
+	if s.o.q.Newest() != s.attrsAt {
+		return nil
+	}
 	return s.attrs[name]
 }
 

@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/ossmount/ossmount/internal/object"
+	"github.com/ossmount/ossmount/writeback"
 )
 
 // smallPages is an OSS that lists a few names at a time.
@@ -103,5 +104,43 @@ func TestABigDirectoryStaysBigForEver(t *testing.T) {
 	b.fs.overlay.isBig("big/")
 	if _, _, big := b.fs.overlay.cached("big/"); !big {
 		t.Error("it is forgotten at once")
+	}
+}
+
+// The attributes that a listing has at hand were read when the names of the page came:
+// those of a row that has settled since are newer, though ETag and size are the same.
+// covers H20 covers H23
+func TestWhatAListingHasAtHandMayBeOld(t *testing.T) {
+	b := newTestbed(t, t.TempDir())
+	defer b.tidy()
+	b.fs.o.MetaTTL = time.Hour
+	ctx, o := t.Context(), b.fs.overlay
+	b.object(t, "f", []byte("x"))
+	e, err := o.lookup(ctx, "", "f") // what it carries is remembered
+	if err != nil {
+		t.Fatal(err)
+	}
+	newer := e.attr
+	newer.Mode = object.TypeFile | 0o600
+	if err := b.fs.commit(func(c *writeback.Change) error { return c.SetAttr("f", newer, e.clean()) }); err != nil {
+		t.Fatal(err)
+	}
+	s, err := o.stream(ctx, "", nil, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	if i, ok, err := s.next(ctx); err != nil || !ok || i.name != "f" {
+		t.Fatalf("%+v, %v, %v", i, ok, err)
+	}
+	if left, err := b.fs.q.Drain(ctx); err != nil || left.Pending != 0 {
+		t.Fatalf("%+v, %v", left, err)
+	}
+	e, err = o.lookupIn(ctx, "", "f", s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e.attr.Mode != newer.Mode {
+		t.Errorf("mode %o, want %o", e.attr.Mode, newer.Mode)
 	}
 }
