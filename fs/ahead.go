@@ -26,10 +26,23 @@ type ahead struct {
 	next   int // the item after the last one that was looked up
 	window int
 	upTo   int // the attributes of the items before were asked for
+	hand   *glance
 }
 
-// step notes that the item i was looked up, and returns which ones to ask about
-// now.
+func (a *ahead) glanced() *glance {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.hand
+}
+
+func (a *ahead) setGlance(g *glance) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.hand = g
+}
+
+// step notes that the item i was looked up, and returns which ones to ask about now:
+// those from from up to to. Those after i come next.
 func (a *ahead) step(i int) (from, to int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -70,25 +83,33 @@ func (o *overlay) lookAhead(dir, name string, s *dirStream) {
 		}
 	}
 	from, to := l.ahead.step(at)
-	for _, i := range items[min(from, len(items)):min(to, len(items))] {
+	from, to = min(from, len(items)), min(to, len(items))
+	if from == to {
+		return
+	}
+	var g *glance
+	if s != nil {
+		g = s.atHand()
+	} else {
+		g = o.dated(dir, items[min(at+1, from):to], l.files)
+		l.ahead.setGlance(g)
+	}
+	for _, i := range items[from:to] {
 		if !nameable(i.name) {
 			continue
 		}
 		if i.dir {
 			o.askAhead(dir+i.order(), func(ctx context.Context) { _, _ = o.marker(ctx, dir+i.order()) })
-		} else if e := l.files[i.name]; !s.knows(e) && !o.isKnown(e) {
+		} else if e := l.files[i.name]; !g.knows(i.name, e) && !o.isKnown(e) {
 			o.askAhead(e.Key, func(ctx context.Context) { _, _ = o.attrsOnce(ctx, e) })
 		}
 	}
 }
 
-// knows is isKnown by what is remembered of the names that come now.
-func (s *dirStream) knows(e object.Entry) bool {
-	if !s.hasNoRows() {
-		return false
-	}
-	a := s.attrs[e.Key[len(s.key):]]
-	return a != nil && a.Ref.Same(e.Ref())
+// knows is isKnown by what is at hand.
+func (g *glance) knows(name string, e object.Entry) bool {
+	a := g.of(name)
+	return a != nil && g.noRows && a.Ref.Same(e.Ref())
 }
 
 // isKnown reports that no request is needed for what e carries.

@@ -70,8 +70,7 @@ type dirStream struct {
 	rows     []intent // read, and not given out yet
 	rowsTo   string   // they were read up to here
 	rowsMore bool
-	noRows   bool   // there was none when the stream began
-	asOf     uint64 // the state in which there was none
+	noRows   bool // there was none when the stream began
 	fresh    []string
 
 	src     source
@@ -80,11 +79,10 @@ type dirStream struct {
 	more    bool
 	partial bool // the names are those remembered while OSS is away: the end is an error
 
-	shown   *listing                  // what OSS lists of the names that come now
-	looked  bool                      // names of it are looked up
-	attrs   map[string]*journal.Attrs // what is remembered of those that come now
-	attrsAt uint64                    // the state in which it was
-	hidden  bool                      // there were names that no path can have: they are not shown
+	shown  *listing // what OSS lists of the names that come now
+	looked bool     // names of it are looked up
+	hand   *glance  // what is at hand of those that come now
+	hidden bool     // there were names that no path can have: they are not shown
 
 	files []string // given out as files: a directory of that name may still come
 }
@@ -99,11 +97,12 @@ func (o *overlay) stream(ctx context.Context, key string, fresh []string, after 
 			s.fresh = append(s.fresh, n)
 		}
 	}
-	s.asOf = o.q.Newest()
+	asOf := o.q.Newest()
 	if err := s.readRows(); err != nil { // before OSS is asked
 		return nil, err
 	}
 	s.noRows = len(s.rows) == 0
+	s.hand = &glance{asOf: asOf, noRows: s.noRows}
 	l, asked, err := o.listing(ctx, key)
 	switch {
 	case err == nil:
@@ -422,44 +421,25 @@ func (s *dirStream) types(page []item) {
 			first, last = min(cmp.Or(first, i.name), i.name), max(last, i.name)
 		}
 	}
-	s.attrs = make(map[string]*journal.Attrs, len(wanted))
 	if len(wanted) == 0 {
 		return
 	}
-	_ = s.o.q.View(func(tx *journal.Tx) error {
-		s.attrsAt = tx.At()
-		for key, a := range tx.AttrsFrom(s.key, s.key+first) {
-			name := key[len(s.key):]
-			if name > last {
-				return nil
-			}
-			if i := wanted[name]; i != nil && a != nil {
-				s.attrs[name] = a
-				if i.mode == 0 {
-					i.mode = typeOf(a)
-				}
-			}
+	g := s.o.glance(s.key, first, last)
+	if g == nil {
+		return
+	}
+	for name, i := range wanted {
+		if a := g.attrs[name]; a != nil && i.mode == 0 {
+			i.mode = typeOf(a)
 		}
-		return nil
-	})
+	}
+	s.hand = g
 }
 
-// remembered is what is remembered of a name that has just come; nil: it may have
-// become another since.
-func (s *dirStream) remembered(name string) *journal.Attrs {
-	if s == nil {
-		return nil
-	}
+// atHand is what is at hand of the names that come now; they are looked up.
+func (s *dirStream) atHand() *glance {
 	s.looked = true
-	if s.o.q.Newest() != s.attrsAt {
-		return nil
-	}
-	return s.attrs[name]
-}
-
-// hasNoRows reports that no row has told of any name in the directory, up to now.
-func (s *dirStream) hasNoRows() bool {
-	return s != nil && s.noRows && s.o.q.Newest() == s.asOf
+	return s.o.now(s.hand)
 }
 
 // empty reports whether the directory key holds no name, not even one that is

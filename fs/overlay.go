@@ -98,10 +98,16 @@ func (o *overlay) lookupIn(ctx context.Context, dir, name string, s *dirStream) 
 	if o.reserved(dir, name) {
 		return nil, fail(syscall.ENOENT)
 	}
+	var g *glance
+	if s != nil {
+		g = s.atHand()
+	} else {
+		g = o.glanced(dir)
+	}
 	// Rows are read before OSS is asked (R9).
 	var file, sub *writeback.Row
-	if s.hasNoRows() {
-		asOf = s.asOf
+	if g.hasNoRows() {
+		asOf = g.asOf
 	} else {
 		err = o.q.View(func(tx *journal.Tx) (err error) {
 			asOf = tx.At()
@@ -138,7 +144,7 @@ func (o *overlay) lookupIn(ctx context.Context, dir, name string, s *dirStream) 
 	}
 	switch {
 	case found.entry != nil && file == nil:
-		return o.ofObject(ctx, *found.entry, known, s.remembered(name))
+		return o.ofObject(ctx, *found.entry, known, o.now(g).of(name))
 	case o.living(key + "/"):
 		// Only our own pending files are in it.
 		if sub != nil { // the object that it had is going
