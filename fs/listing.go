@@ -312,6 +312,9 @@ func (o *overlay) isStale(l *listing) bool {
 
 // fetch asks for the directory key and keeps the answer if it is small enough.
 func (o *overlay) fetch(ctx context.Context, key string) (*listing, error) {
+	if l := o.walked(ctx, key); l != nil {
+		return l, nil
+	}
 	l := newListing(o.q.Moment())
 	query := object.ListQuery{Prefix: key, Delimiter: "/"}
 	for {

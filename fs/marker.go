@@ -91,17 +91,12 @@ const peeked = 250
 // object stands, and asks for that only if the version is not known yet. A
 // listing that is whole is kept.
 func (o *overlay) peek(ctx context.Context, key string) (object.Info, error) {
-	l := newListing(o.q.Moment())
-	page, err := o.fs.remote.List(ctx, object.ListQuery{Prefix: key, Delimiter: "/", Max: peeked})
-	if err != nil {
-		l.moment.Done()
-		return object.Info{}, err
-	}
-	o.add(l, key, page)
-	if page.Next == "" {
-		o.keep(key, l)
-	} else {
-		l.moment.Done()
+	l := o.walked(ctx, key)
+	if l == nil {
+		var err error
+		if l, err = o.beginning(ctx, key); err != nil {
+			return object.Info{}, err
+		}
 	}
 	if l.marker == nil {
 		return object.Info{}, &object.Error{Op: "ListObjectsV2", Key: key, Kind: object.Absent, Fate: object.Answered}
@@ -111,6 +106,22 @@ func (o *overlay) peek(ctx context.Context, key string) (object.Info, error) {
 		return object.Info{}, err
 	}
 	return object.Info{Ref: a.Ref, Meta: a.Meta, Headers: a.Headers, LastModified: l.marker.LastModified}, nil
+}
+
+func (o *overlay) beginning(ctx context.Context, key string) (*listing, error) {
+	l := newListing(o.q.Moment())
+	page, err := o.fs.remote.List(ctx, object.ListQuery{Prefix: key, Delimiter: "/", Max: peeked})
+	if err != nil {
+		l.moment.Done()
+		return nil, err
+	}
+	o.add(l, key, page)
+	if page.Next == "" {
+		o.keep(key, l)
+	} else {
+		l.moment.Done()
+	}
+	return l, nil
 }
 
 // rememberedMarker is marker while OSS does not answer.

@@ -53,6 +53,7 @@ type overlay struct {
 
 	flight singleflight.Group
 	asking *semaphore.Weighted // questions asked ahead
+	walk   walk
 
 	mu       sync.Mutex
 	listings map[string]*listing  // by the directory's key
@@ -64,7 +65,7 @@ type overlay struct {
 }
 
 func newOverlay(f *FS) *overlay {
-	return &overlay{fs: f, q: f.q, asking: semaphore.NewWeighted(aheadAsk), listings: map[string]*listing{}, big: map[string]time.Time{}, dirs: map[string]*dirInfo{}, counts: map[string]linkCount{}}
+	return &overlay{fs: f, q: f.q, asking: semaphore.NewWeighted(aheadAsk), walk: newWalk(), listings: map[string]*listing{}, big: map[string]time.Time{}, dirs: map[string]*dirInfo{}, counts: map[string]linkCount{}}
 }
 
 func (o *overlay) close() {
