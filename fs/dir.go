@@ -120,6 +120,8 @@ func (n *node) make(ctx context.Context, op, name string, r *writeback.Row, out 
 	}
 	n.born(ctx, &r.Attr)
 	r.Known = known
+	before := n.fs.q.Moment()
+	defer before.Done()
 	err = n.fs.commit(func(c *writeback.Change) error {
 		r.Key = keyIn(n.keyLocked())
 		if err := c.Names(n.keyLocked()); err != nil {
@@ -131,7 +133,7 @@ func (n *node) make(ctx context.Context, op, name string, r *writeback.Row, out 
 		return nil, n.fs.errno(op, err)
 	}
 	if isDir {
-		n.fs.overlay.born(r.Key, !known)
+		n.fs.overlay.born(r.Key, !known, before)
 	}
 	return n.child(ctx, name, &entry{key: r.Key, dir: isDir, attr: r.Attr, size: r.Size, row: r}, out), 0
 }

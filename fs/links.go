@@ -109,10 +109,11 @@ func (o *overlay) remains(key string) (*listing, *writeback.Moment) {
 			return l, asked
 		}
 	}
+	moment := o.q.Moment()
 	if row, err := o.q.Row(key); err != nil || !isOurs(row) {
+		moment.Done()
 		return nil, nil
 	}
-	moment := o.q.Moment()
 	return newListing(moment), moment
 }
 

@@ -73,9 +73,10 @@ func (o *overlay) forget(key string) {
 }
 
 // born notes that the directory key has just been made by us where OSS held
-// nothing, or, with stale, where nothing was known of: its listing is empty.
-func (o *overlay) born(key string, stale bool) {
-	o.keep(key, &listing{moment: o.q.Moment(), at: time.Now(), stale: stale, files: map[string]object.Entry{}, dirs: map[string]struct{}{}})
+// nothing, or, with stale, where nothing was known of: its listing is empty. Its row
+// may have settled since: before is a moment from before that was committed.
+func (o *overlay) born(key string, stale bool, before *writeback.Moment) {
+	o.keep(key, &listing{moment: before.Again(), at: time.Now(), stale: stale, files: map[string]object.Entry{}, dirs: map[string]struct{}{}})
 }
 
 // manySettles is how many settles are remembered for older listings before

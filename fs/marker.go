@@ -126,7 +126,9 @@ func (o *overlay) beginning(ctx context.Context, key string) (*listing, error) {
 
 // rememberedMarker is marker while OSS does not answer.
 func (o *overlay) rememberedMarker(key string, d *dirInfo) (*object.Info, error) {
-	if d == nil {
+	if again := o.dirAgain(key, d); again != nil {
+		d = again
+	} else {
 		d = &dirInfo{moment: o.q.Moment()}
 		err := o.q.View(func(tx *journal.Tx) error {
 			a, err := tx.Attrs(key)
@@ -139,11 +141,19 @@ func (o *overlay) rememberedMarker(key string, d *dirInfo) (*object.Info, error)
 			d.moment.Done()
 			return nil, err
 		}
-	} else {
-		d = &dirInfo{moment: o.q.Moment(), info: d.info}
 	}
 	d.at = time.Now()
 	return o.keepDir(key, d), nil
+}
+
+// dirAgain is d as of its moment, if it is what is remembered of the directory key.
+func (o *overlay) dirAgain(key string, d *dirInfo) *dirInfo {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if d == nil || o.dirs[key] != d {
+		return nil
+	}
+	return &dirInfo{moment: d.moment.Again(), info: d.info}
 }
 
 // knownMarker returns what is remembered of a directory's own object, and

@@ -144,3 +144,37 @@ func TestWhatAListingHasAtHandMayBeOld(t *testing.T) {
 		t.Errorf("mode %o, want %o", e.attr.Mode, newer.Mode)
 	}
 }
+
+// A directory that is on OSS before the call that makes it is done is there. covers
+// H20
+func TestDirectoryThatSettlesAtOnce(t *testing.T) {
+	b := newTestbed(t, t.TempDir())
+	defer b.tidy()
+	b.fs.o.MetaTTL = time.Hour
+	ctx, o := t.Context(), b.fs.overlay
+	settle := func(f func(c *writeback.Change) error) {
+		t.Helper()
+		if err := b.fs.commit(f); err != nil {
+			t.Fatal(err)
+		}
+		if left, err := b.fs.q.Drain(ctx); err != nil || left.Pending != 0 {
+			t.Fatalf("%+v, %v", left, err)
+		}
+	}
+	b.object(t, "d/last", nil) // all of it went a moment ago
+	e, err := o.lookup(ctx, "d/", "last")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.list(t, "")
+	settle(func(c *writeback.Change) error { return c.Delete(e.key, e.ref, true) })
+	before := b.fs.q.Moment()
+	defer before.Done()
+	settle(func(c *writeback.Change) error {
+		return c.Put(&writeback.Row{Key: "d/", Attr: object.Attr{Mode: object.TypeDir | 0o755}, Known: true})
+	})
+	o.born("d/", false, before)
+	if e, err := o.lookup(ctx, "", "d"); err != nil || !e.dir {
+		t.Errorf("%+v, %v", e, err)
+	}
+}

@@ -270,8 +270,32 @@ func (m *machine) nothingFits(mo *moment, all map[string]*seen) error {
 			break
 		}
 	}
-	return fmt.Errorf("what %s holds is at no moment from %d (promised) to %d; nearest is %d, %s:\n%s\n%s", mo.life.dir, mo.least, mo.last(), at, earlier,
-		strings.Join(best, "\n"), mo.tell())
+	return fmt.Errorf("what %s holds is at no moment from %d (promised) to %d; nearest is %d, %s:\n%s\n%s\n%s", mo.life.dir, mo.least, mo.last(), at, earlier,
+		strings.Join(best, "\n"), m.autopsy(mo.life.dir, best), mo.tell())
+}
+
+// autopsy tells what can be found out about names that are not as they should be.
+func (m *machine) autopsy(dir string, lines []string) string {
+	var out []string
+	for _, line := range lines[:min(len(lines), 3)] {
+		name, _, _ := strings.Cut(line, ":")
+		path := filepath.Join(m.m.Point, name)
+		value := make([]byte, 1000)
+		n, err := unix.Lgetxattr(path, "user.ossmount.state", value)
+		info, serr := os.Lstat(path)
+		out = append(out, fmt.Sprintf("%s is %s (%v) now: %+v (%v)", name, value[:max(n, 0)], err, info, serr))
+		if b, err := m.server.Client(); err == nil {
+			h, err := b.GetObjectDetailedMeta(m.prefix() + name)
+			out = append(out, fmt.Sprintf("on OSS: %v, %v", h, err))
+		}
+	}
+	for l := range strings.Lines(m.before + m.m.P.Err.String()) {
+		if strings.Contains(l, m.prefix()+dir+"/") || strings.Contains(l, "the machine was off") {
+			out = append(out, strings.TrimSpace(l))
+		}
+	}
+	out = out[max(0, len(out)-300):]
+	return strings.Join(out, "\n")
 }
 
 // tell tells the last steps.

@@ -22,9 +22,10 @@ import (
 )
 
 var (
-	powerCuts = flag.Int("power.cuts", 12, "power cuts of TestPowerCuts")
-	powerSeed = flag.Uint64("power.seed", 1, "seed of TestPowerCuts")
-	powerTell = flag.Bool("power.tell", false, "tell each cut")
+	powerCuts  = flag.Int("power.cuts", 12, "power cuts of TestPowerCuts")
+	powerSeed  = flag.Uint64("power.seed", 1, "seed of TestPowerCuts")
+	powerTell  = flag.Bool("power.tell", false, "tell each cut")
+	powerClose = flag.String("power.close", "", "--close of every disk; it is drawn by default")
 )
 
 // TestPowerCuts cuts the power of a machine on which programs write, again and again,
@@ -121,6 +122,8 @@ type machine struct {
 	lost  int               // contents in lost+found
 	sums  map[string]string // of objects, by key and ETag
 	told  []string          // what happened
+
+	before string // what the daemons of this disk before this one said
 }
 
 // past is what had happened when the power went off.
@@ -207,7 +210,7 @@ func (m *machine) newDisk(flags ...string) (end func() error, err error) {
 	m.m = &harness.Mount{Bin: binary, Source: "oss://" + harness.Bucket + "/" + m.prefix(), Point: filepath.Join(dir, "mnt"), Cache: filepath.Join(m.d.Point, "cache"),
 		Flags: append(append(m.usual(), "--part-size=256KiB", "--multipart-threshold=512KiB", "--doubt=300ms"), flags...)}
 	ends = append(ends, m.m.Destroy)
-	m.lost, m.past, m.sums, m.alive = 0, nil, map[string]string{}, nil
+	m.lost, m.past, m.sums, m.alive, m.before = 0, nil, map[string]string{}, nil, ""
 	for i := range writers {
 		m.alive = append(m.alive, &life{dir: fmt.Sprint("w", i), now: state{}, keys: map[string]*versions{}})
 	}
@@ -221,6 +224,9 @@ func (m *machine) newDisk(flags ...string) (end func() error, err error) {
 // oneDisk is a new disk, and n cuts of it.
 func (m *machine) oneDisk(n int) (err error) {
 	m.close = []string{"journal", "journal", "journal", "disk", "disk", "remote"}[m.r.IntN(6)]
+	if *powerClose != "" {
+		m.close = *powerClose
+	}
 	delay := []string{"0s", "50ms", "300ms", "2s"}[m.r.IntN(4)]
 	end, err := m.newDisk("--close="+m.close, "--write-back-delay="+delay)
 	defer func() { err = errors.Join(err, end()) }()
@@ -298,9 +304,39 @@ func (m *machine) newBoot() {
 	m.m.Boot = fmt.Sprintf("boot-%d-of-machine-%d-with-disk-%d", m.boot, m.lane, m.life)
 }
 
+// wentWrong tells what programs were told that they should not have been: which calls
+// those were, what came before, and what the daemon asked OSS about these names.
+func (m *machine) wentWrong(wrong []string, plans []*plan) error {
+	var out []string
+	for _, line := range wrong {
+		out = append(out, line)
+		var what string
+		var program, at int
+		if n, _ := fmt.Sscan(line, &what, &program, &at); n < 3 {
+			continue
+		}
+		names := map[string]bool{}
+		for i, s := range plans[program].steps[max(0, at-15) : at+1] {
+			out = append(out, fmt.Sprintf("%4d %v", max(0, at-15)+i, s))
+		}
+		for _, name := range []string{plans[program].steps[at].A, plans[program].steps[at].B} {
+			names[m.prefix()+name] = name != ""
+		}
+		for l := range strings.Lines(m.m.P.Err.String()) {
+			for name, yes := range names {
+				if yes && strings.Contains(l, name) {
+					out = append(out, strings.TrimSpace(l))
+				}
+			}
+		}
+	}
+	return fmt.Errorf("programs went wrong:\n%s", strings.Join(out, "\n"))
+}
+
 // cut kills what runs on a disk that is frozen, and takes the power.
 func (m *machine) cut() error {
 	m.m.P.Signal(syscall.SIGKILL)
+	m.before += m.m.P.Err.String()
 	info, err := m.d.Cut(m.soon(), m.r.Uint64())
 	if err != nil {
 		return err
@@ -423,7 +459,7 @@ func (m *machine) work() error {
 	case early:
 		return errors.New("the daemon ended by itself")
 	case len(wrong) > 0:
-		return fmt.Errorf("programs went wrong: %q", wrong)
+		return m.wentWrong(wrong, plans)
 	}
 	bucket, err := m.bucketNow()
 	if err != nil {
