@@ -277,6 +277,10 @@ func (m *machine) nothingFits(mo *moment, all map[string]*seen) error {
 // autopsy tells what can be found out about names that are not as they should be.
 func (m *machine) autopsy(dir string, lines []string) string {
 	var out []string
+	if *powerKeep != "" {
+		err := os.CopyFS(filepath.Join(*powerKeep, m.prefix()), os.DirFS(filepath.Join(m.m.Cache, "journal")))
+		out = append(out, fmt.Sprintf("the journal is kept: %v", err))
+	}
 	for _, line := range lines[:min(len(lines), 3)] {
 		name, _, _ := strings.Cut(line, ":")
 		path := filepath.Join(m.m.Point, name)

@@ -25,6 +25,7 @@ var (
 	powerCuts  = flag.Int("power.cuts", 12, "power cuts of TestPowerCuts")
 	powerSeed  = flag.Uint64("power.seed", 1, "seed of TestPowerCuts")
 	powerTell  = flag.Bool("power.tell", false, "tell each cut")
+	powerKeep  = flag.String("power.keep", "", "a new directory for the journal of a disk that shows no moment")
 	powerClose = flag.String("power.close", "", "--close of every disk; it is drawn by default")
 )
 
