@@ -517,6 +517,9 @@ func (s state) found(all map[string]*seen) state {
 	t := state{}
 	for name, it := range s {
 		t[name] = it.but(func(it *item) {
+			if it.open { // its time was not looked at: it may be that of an earlier state
+				it.time = 0
+			}
 			it.open, it.left = false, false
 			it.inode, it.at = &inode{versions: []*blob{it.data}}, 0
 			if seen := all[name]; seen.interrupted {
