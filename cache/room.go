@@ -5,11 +5,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
 
@@ -61,10 +64,18 @@ type share struct {
 
 // count adds up what lies in the directory, and returns the highest number.
 func (c *Cache) count() (top uint64, err error) {
-	for n := range c.Numbers() {
-		c.tally.used.Add(taken(c.path(n)))
-		top = max(top, n)
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for some := range slices.Chunk(slices.Collect(c.Numbers()), 1000) {
+		top = max(top, slices.Max(some))
+		g.Go(func() error {
+			for _, n := range some {
+				c.tally.used.Add(taken(c.path(n)))
+			}
+			return nil
+		})
 	}
+	_ = g.Wait() // none fails
 	names, err := os.ReadDir(c.lostDir())
 	if errors.Is(err, fs.ErrNotExist) {
 		return top, nil

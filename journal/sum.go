@@ -5,9 +5,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
+	"sync"
 
 	badger "github.com/dgraph-io/badger/v4"
+	"golang.org/x/sync/errgroup"
 )
 
 // ErrNewer is returned for bytes of a format that this program does not know.
@@ -116,25 +119,29 @@ func (tx *Tx) addUp(each func(r *Row)) (want whole, err error) {
 	if err != nil {
 		return want, damaged(err)
 	}
-	var got whole
-	var rows, indexes whole
-	it := tx.txn.NewIterator(badger.IteratorOptions{PrefetchValues: true, PrefetchSize: 32})
-	defer it.Close()
-	for it.Seek([]byte{spaceAttr + 1}); it.Valid(); it.Next() { // what was learnt is the first space
-		key := it.Item().Key()
-		err := it.Item().Value(func(value []byte) error {
-			switch {
-			case isIndex(key[0]):
-				indexes.add(key, nil)
-				return nil
-			case counts(key[0]):
-				got.add(key, value)
+	var got, rows, indexes whole
+	var mu sync.Mutex
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	err = tx.pieces(func(some []pair) {
+		g.Go(func() error {
+			var a addends
+			if err := a.addUp(some); err != nil {
+				return err
 			}
-			return addIndexes(&rows, key, value, each)
+			mu.Lock()
+			defer mu.Unlock()
+			got.plus(a.got)
+			rows.plus(a.rows)
+			indexes.plus(a.indexes)
+			for _, r := range a.all {
+				each(r)
+			}
+			return nil
 		})
-		if err != nil {
-			return want, damaged(fmt.Errorf("%q: %w", key, err))
-		}
+	})
+	if err = errors.Join(err, g.Wait()); err != nil {
+		return want, damaged(err)
 	}
 	switch {
 	case !ok && got.Keys == 0:
@@ -149,6 +156,57 @@ func (tx *Tx) addUp(each func(r *Row)) (want whole, err error) {
 	}
 	return want, nil
 }
+
+// pair is an entry of the database.
+type pair struct{ key, value []byte }
+
+const piece = 256 // entries that are added up at once
+
+// pieces reads everything there is but for what was learnt, which is the first space.
+func (tx *Tx) pieces(f func(some []pair)) error {
+	it := tx.txn.NewIterator(badger.IteratorOptions{PrefetchValues: true, PrefetchSize: 32})
+	defer it.Close()
+	var some []pair
+	for it.Seek([]byte{spaceAttr + 1}); it.Valid(); it.Next() {
+		p := pair{key: it.Item().KeyCopy(nil)}
+		if !isIndex(p.key[0]) {
+			var err error
+			if p.value, err = it.Item().ValueCopy(nil); err != nil {
+				return fmt.Errorf("%q: %w", p.key, err)
+			}
+		}
+		if some = append(some, p); len(some) == piece {
+			f(some)
+			some = nil
+		}
+	}
+	f(some)
+	return nil
+}
+
+// addends is what some entries add to the sums.
+type addends struct {
+	got, rows, indexes whole
+	all                []*Row
+}
+
+func (a *addends) addUp(some []pair) error {
+	for _, p := range some {
+		if isIndex(p.key[0]) {
+			a.indexes.add(p.key, nil)
+			continue
+		}
+		if counts(p.key[0]) {
+			a.got.add(p.key, p.value)
+		}
+		if err := addIndexes(&a.rows, p.key, p.value, func(r *Row) { a.all = append(a.all, r) }); err != nil {
+			return fmt.Errorf("%q: %w", p.key, err)
+		}
+	}
+	return nil
+}
+
+func (w *whole) plus(o whole) { w.Sum += o.Sum; w.Keys += o.Keys }
 
 // addIndexes adds the index entries that the value of key must have, and calls
 // each if that is a row.

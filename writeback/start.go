@@ -5,8 +5,12 @@ import (
 	"errors"
 	"io/fs"
 	"iter"
+	"runtime"
 	"slices"
+	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/ossmount/ossmount/cache"
 	"github.com/ossmount/ossmount/internal/crash"
@@ -31,17 +35,11 @@ func (q *Queue) takeUp(ctx context.Context) error {
 	}
 	err := q.j.View(func(tx *journal.Tx) error {
 		top = tx.MaxContent()
-		for r, err := range tx.Rows("", "") {
-			if err != nil {
-				return err
-			}
-			if q.judge(tx, r, cut) {
-				fix = append(fix, r)
-			}
-			if r.Unseen && !cut {
-				unseen = append(unseen, r.Content)
-			}
+		all, err := q.judgeAll(tx, cut)
+		if err != nil {
+			return err
 		}
+		fix, unseen = all.fix, all.unseen
 		for key := range tx.Doubts() {
 			doubts = append(doubts, key)
 		}
@@ -75,6 +73,54 @@ func (q *Queue) takeUp(ctx context.Context) error {
 	crash.At("uploads taken up")
 	q.orphans = unseen
 	return nil
+}
+
+// judged is what came of looking at all rows at start.
+type judged struct {
+	mu     sync.Mutex
+	fix    []*Row   // that had to be changed
+	unseen []uint64 // contents of others of which nobody says when they change
+}
+
+func (all *judged) add(fix []*Row, unseen []uint64) {
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	all.fix, all.unseen = append(all.fix, fix...), append(all.unseen, unseen...)
+}
+
+// judgedAtOnce is how many rows are judged in one go; others are read meanwhile.
+const judgedAtOnce = 256
+
+func (q *Queue) judgeAll(tx *journal.Tx, cut bool) (all *judged, err error) {
+	all = &judged{}
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	judge := func(rows []*Row) error {
+		var fix []*Row
+		var unseen []uint64
+		for _, r := range rows {
+			if q.judge(tx, r, cut) {
+				fix = append(fix, r)
+			}
+			if r.Unseen && !cut {
+				unseen = append(unseen, r.Content)
+			}
+		}
+		all.add(fix, unseen)
+		return nil
+	}
+	var some []*Row
+	for r, rerr := range tx.Rows("", "") {
+		if err = rerr; err != nil {
+			break
+		}
+		if some = append(some, r); len(some) == judgedAtOnce {
+			rows := some
+			g.Go(func() error { return judge(rows) })
+			some = nil
+		}
+	}
+	return all, errors.Join(err, g.Wait(), judge(some))
 }
 
 // judge looks at a row found at start and reports whether it had to be
