@@ -93,8 +93,8 @@ func (o *overlay) walked(ctx context.Context, key string) *listing {
 		return nil
 	}
 	defer o.walk.one.Release(1)
-	if l, fresh, _ := o.cached(key); fresh {
-		return l // the page of another has told
+	if l := o.toldOf(key); l != nil {
+		return l // by the page of another
 	}
 	asked, at := o.q.Moment(), time.Now()
 	defer asked.Done()
@@ -114,6 +114,24 @@ func (o *overlay) walked(ctx context.Context, key string) *listing {
 		}
 	}
 	return all[key]
+}
+
+// toldOf is the listing of the directory key in memory, if it is fresh and the directory's
+// own object has not changed since it was asked for; nil: there is none.
+func (o *overlay) toldOf(key string) *listing {
+	l, fresh, _ := o.cached(key)
+	if !fresh {
+		return nil
+	}
+	asked := o.use(key, l)
+	if asked == nil {
+		return nil
+	}
+	defer asked.Done()
+	if _, settled := asked.Since(key); settled {
+		return nil
+	}
+	return l
 }
 
 // before is a place right before all that is in the directory key: "/" follows on ".".

@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/ossmount/ossmount/internal/object"
+	"github.com/ossmount/ossmount/writeback"
 )
 
 // listed counts listings.
@@ -118,5 +119,32 @@ func TestCommonDir(t *testing.T) {
 		if got := commonDir(c.a, c.b); got != c.want {
 			t.Errorf("%q, %q: %q, want %q", c.a, c.b, got, c.want)
 		}
+	}
+}
+
+// A listing from before the directory's own object came says nothing of that, in a walk
+// as elsewhere. covers H20
+func TestWalksAndWhatHasSettled(t *testing.T) {
+	b := newTestbed(t, t.TempDir())
+	defer b.tidy()
+	b.fs.o.MetaTTL = time.Hour
+	ctx, o := t.Context(), b.fs.overlay
+	for _, dir := range []string{"a/", "b/", "c/", "e/"} {
+		b.object(t, dir+"x", nil)
+	}
+	b.list(t, "d/")
+	if err := b.fs.commit(func(c *writeback.Change) error {
+		return c.Put(&writeback.Row{Key: "d/", Attr: object.Attr{Mode: object.TypeDir | 0o700}, Known: true})
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := b.fs.q.Drain(ctx); err != nil || left.Pending != 0 {
+		t.Fatalf("%+v, %v", left, err)
+	}
+	for _, dir := range []string{"a/", "b/", "c/", "e/"} {
+		b.list(t, dir)
+	}
+	if info, err := o.marker(ctx, "d/"); err != nil || info == nil {
+		t.Errorf("%v, %v", info, err)
 	}
 }
