@@ -85,6 +85,11 @@ func (n *node) alter(ctx context.Context, own bool, f func(r *writeback.Row) err
 	defer cancel()
 	return retried(func() error {
 		x := n.openFile()
+		if x != nil {
+			if done, err := x.alterUnnamed(f); done {
+				return err
+			}
+		}
 		e, err := n.entry(ctx) // asked without a lock
 		if err == nil && (x == nil || !x.isLocal()) {
 			if err := n.fs.readable(ctx, e); err != nil {
@@ -170,6 +175,22 @@ func (x *file) alter(e *entry, f func(r *writeback.Row) error) error {
 		return err
 	}
 	return x.alterLocked(e, next)
+}
+
+// alterUnnamed is alter for a file of which no row tells yet: it asks nothing. done is
+// false for others.
+func (x *file) alterUnnamed(f func(r *writeback.Row) error) (done bool, err error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.named || x.content == nil {
+		return false, nil
+	}
+	x.lookLocked()
+	next := writeback.Row{Attr: x.attr, Meta: x.meta}
+	if err := f(&next); err != nil {
+		return true, err
+	}
+	return true, x.alterLocked(nil, next)
 }
 
 // nanos is t in Unix nanoseconds, as near as 64 bits reach (1678 to 2262).
