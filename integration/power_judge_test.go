@@ -149,6 +149,13 @@ func (m *machine) fit() (map[string]*seen, []*moment, error) {
 	all, err := look(m.m.Point)
 	if err != nil {
 		m.tally.add(func() { m.tally.missing++ })
+		var at *os.PathError
+		if errors.As(err, &at) {
+			if name, err := filepath.Rel(m.m.Point, at.Path); err == nil {
+				dir, _, _ := strings.Cut(name, "/")
+				return nil, nil, fmt.Errorf("%w\n%s", at, m.autopsy(dir, []string{name + ":"}))
+			}
+		}
 		return nil, nil, err
 	}
 	moments := m.moments()
