@@ -3,6 +3,7 @@ package fs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"syscall"
@@ -10,6 +11,7 @@ import (
 	gofs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
 
+	"github.com/ossmount/ossmount/cache"
 	"github.com/ossmount/ossmount/internal/crc64"
 	"github.com/ossmount/ossmount/internal/object"
 	"github.com/ossmount/ossmount/journal"
@@ -227,7 +229,7 @@ func (n *node) install(x *file, ends int) bool {
 func (n *node) prepare(ctx context.Context, write, trunc bool) (x *file, err error) {
 	for range 10 {
 		x, err = n.tryPrepare(ctx, write, trunc)
-		if !errors.Is(err, os.ErrNotExist) && !errors.Is(err, errSettled) {
+		if !errors.Is(err, os.ErrNotExist) && !errors.Is(err, errSettled) && !errors.Is(err, errMissing) {
 			break
 		}
 	}
@@ -282,6 +284,10 @@ func (n *node) tryPrepare(ctx context.Context, write, trunc bool) (*file, error)
 	return x, nil
 }
 
+// errMissing says that a row names bytes that are not there, or are not any more: then
+// it has become another meanwhile.
+var errMissing = fmt.Errorf("the bytes are not in the cache directory: %w", syscall.EIO)
+
 // errSettled says that the row that told of the bytes has been carried since.
 var errSettled = errors.New("the row has settled meanwhile")
 
@@ -331,7 +337,9 @@ func (x *file) find(ctx context.Context, e *entry) (err error) {
 
 // fromRow finds the bytes of a row that has a content.
 func (x *file) fromRow(r *writeback.Row) (err error) {
-	if x.content, err = x.fs.c.Open(r.Content); err != nil {
+	if x.content, err = x.fs.c.Open(r.Content); errors.Is(err, os.ErrNotExist) && !errors.Is(err, cache.ErrGone) {
+		return fmt.Errorf("%w: content %d of %q", errMissing, r.Content, r.Key)
+	} else if err != nil {
 		return err
 	}
 	x.seq, x.origin, x.dirty, x.sum = r.Seq, r.Base, r.Dirty, sumIn(r)
