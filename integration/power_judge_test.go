@@ -331,7 +331,7 @@ func (m *machine) goOn(mo *moment, all map[string]*seen) {
 	then, now := mo.plan.states[min(mo.least, k)], mo.plan.states[k]
 	m.tally.add(func() {
 		for name, it := range now {
-			if it.kind != 0 {
+			if it.kind != 0 || it.maybe && all[name] == nil {
 				continue
 			}
 			m.tally.files++
