@@ -355,6 +355,7 @@ func (m *machine) goOn(mo *moment, all map[string]*seen) {
 		m.say("%s goes on from state %d of %d to %d; %v", l.dir, k, mo.least, mo.last(), mo.fits)
 	}
 	l.now = now.found(all)
+	l.note(l.now) // what may have been there is not
 }
 
 // object is under which key a name is on OSS, and the sum of its bytes.
