@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
@@ -572,6 +573,9 @@ func (r *crashRun) nothingLeft() error {
 		waits := func(k harness.Waiting) bool { return k.Key == u.Key && k.State == "interrupted" }
 		if err != nil || !slices.ContainsFunc(st.Queue.Kept, waits) {
 			return errors.Join(fmt.Errorf("an upload of %q is left", u.Key), err)
+		}
+		if err := r.w.bucket().AbortMultipartUpload(oss.InitiateMultipartUploadResult{Key: u.Key, UploadID: u.UploadID}); err != nil {
+			return err // nothing may be left when the test is over
 		}
 	}
 	keys, err := r.w.server.Keys(r.prefix + "/.ossmount/")
