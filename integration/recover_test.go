@@ -439,43 +439,47 @@ func TestLocalDirectoryIsABucket(t *testing.T) {
 }
 
 // TestWritersNeverTearAnObject kills the daemon while one file is rewritten
-// again and again: what OSS holds is always one of the versions that were
-// closed, whole.
+// again and again, also while it is sent: what OSS holds is always one of the versions
+// that were closed, whole. A file that is rewritten without any pause is never closed
+// for long enough to be sent, so it is rewritten in bursts.
 func TestWritersNeverTearAnObject(t *testing.T) {
 	t.Parallel()
 	e := setup(t)
-	m := e.mount("cache", "--write-back-delay=0s", "--part-size=256KiB", "--multipart-threshold=512KiB")
+	m := e.mount("cache", "--write-back-delay=0s", "--doubt=1s", "--part-size=256KiB", "--multipart-threshold=512KiB")
 	closed := 0
-	size := 3 << 20
+	const (
+		size  = 3 << 20
+		burst = 8
+	)
 	for range 4 {
-		stop := make(chan struct{})
+		resume := make(chan struct{})
 		done := make(chan int)
 		go func(n int) {
 			defer func() { done <- n }()
-			for {
-				select {
-				case <-stop:
-					return
-				default:
+			for range resume {
+				for range burst {
+					f, err := os.OpenFile(m.in("f"), os.O_CREATE|os.O_WRONLY, 0o644)
+					if err != nil {
+						return
+					}
+					_, err = f.Write([]byte(strings.Repeat(string(rune('a'+(n+1)%26)), size)))
+					if cerr := f.Close(); err != nil || cerr != nil {
+						return
+					}
+					n++
 				}
-				f, err := os.OpenFile(m.in("f"), os.O_CREATE|os.O_WRONLY, 0o644)
-				if err != nil {
-					return
-				}
-				_, err = f.Write([]byte(strings.Repeat(string(rune('a'+(n+1)%26)), size)))
-				if cerr := f.Close(); err != nil || cerr != nil {
-					return
-				}
-				n++
 			}
 		}(closed)
-		e.poll("a version is on OSS", patience, func() bool {
-			c := e.counts()
-			e.oneVersion("f", size)
-			return c.Ops["CompleteMultipartUpload"].Requests >= 2
-		})
+		for _, op := range []string{"UploadPart", "CompleteMultipartUpload", "UploadPart", "UploadPart", "CompleteMultipartUpload", "UploadPart"} {
+			before := e.counts().Ops[op].Requests
+			resume <- struct{}{}
+			e.poll(op+" of a rewritten file", patience, func() bool {
+				e.oneVersion("f", size)
+				return e.counts().Ops[op].Requests > before
+			})
+		}
 		m.kill9()
-		close(stop)
+		close(resume)
 		closed = <-done
 		e.ok(e.server.Reset())
 		m.start()
