@@ -26,10 +26,11 @@ const (
 const metaXattr = "xattr"
 
 // maxMeta is how many bytes of user metadata an object takes, names included
-// (PutObject), and ownMeta what we keep of it for mode, owner, times and tag.
+// (PutObject), and ownMeta what we keep of it for mode, owner, times and tag, and for
+// what rules give it.
 const (
 	maxMeta = 8192
-	ownMeta = 512
+	ownMeta = 512 + object.MaxGivenMeta
 )
 
 // Flags of setxattr(2).

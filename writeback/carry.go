@@ -148,7 +148,7 @@ func (t *transfer) changed() bool {
 
 // options says what is published beside the bytes.
 func (t *transfer) options(tag string) object.PutOptions {
-	return object.PutOptions{Meta: metaOf(t.row.Begin(), tag), Headers: t.headers()}
+	return object.PutOptions{Meta: t.meta(t.row.Begin(), tag), Headers: t.headers()}
 }
 
 // publish notes in the row what is about to be published (R7), waits until the
@@ -435,7 +435,7 @@ func (t *transfer) moveOn(tx *journal.Tx, ref object.Ref) error {
 
 // attrs is what is known of the version ref that the row has become.
 func (t *transfer) attrs(tx *journal.Tx, ref object.Ref) *journal.Attrs {
-	return &journal.Attrs{Key: t.row.Key, Ref: ref, Meta: t.options(t.tag()).Meta, Headers: t.row.Headers,
+	return &journal.Attrs{Key: t.row.Key, Ref: ref, Meta: t.meta(t.row.Begin(), t.tag()), Headers: t.row.Headers,
 		Ctime: t.row.Attr.Ctime, Atime: t.row.Attr.Atime, Settled: tx.Seq()}
 }
 
@@ -497,7 +497,7 @@ func (t *transfer) settleNow(tx *journal.Tx, cur *Row, ref object.Ref, s *settle
 		memo.Attrs = t.attrs(tx, ref)
 		memo.Attrs.Headers, memo.Attrs.Ctime, memo.Attrs.Atime = cur.Headers, cur.Attr.Ctime, cur.Attr.Atime
 		if begun != nil {
-			memo.Attrs.Meta = metaOf(*begun, memo.Attrs.Meta[object.TagMeta])
+			memo.Attrs.Meta = t.meta(*begun, memo.Attrs.Meta[object.TagMeta])
 			memo.Attrs.Headers = begun.Headers
 		}
 		if err := tx.PutAttrs(memo.Attrs); err != nil {

@@ -2,8 +2,10 @@ package writeback
 
 import (
 	"maps"
+	"strings"
 
 	"github.com/ossmount/ossmount/internal/object"
+	"github.com/ossmount/ossmount/journal"
 )
 
 // keep asks for what a rewrite would take from the object that it replaces and
@@ -33,7 +35,7 @@ func (t *transfer) keep() error {
 		return nil
 	}
 	if n := row.Headers[object.HeaderTags]; n != "" && n != "0" && !(row.IsHole() && row.Size <= q.o.limits.maxCopy) {
-		if err := ask("X-Oss-Tagging", "tags", func() (string, error) { return q.remote.Tags(q.work, from) }); err != nil {
+		if err := ask(object.HeaderSetTags, "tags", func() (string, error) { return q.remote.Tags(q.work, from) }); err != nil {
 			return err
 		}
 	}
@@ -48,13 +50,42 @@ func (t *transfer) keep() error {
 
 // headers are what is published beside bytes and metadata.
 func (t *transfer) headers() object.Headers {
+	h, _ := t.given()
+	if len(t.row.Headers) > 0 {
+		h = t.row.Headers
+	}
 	if len(t.kept) == 0 {
-		return t.row.Headers
+		return h
 	}
-	h := maps.Clone(t.row.Headers)
-	if h == nil {
-		h = object.Headers{}
+	all := object.Headers{}
+	maps.Copy(all, h)
+	maps.Copy(all, t.kept)
+	return all
+}
+
+// given is what the rules of the mount say of an object that replaces none of somebody
+// else: that keeps what it has.
+func (t *transfer) given() (object.Headers, object.Meta) {
+	if t.q.o.Headers == nil || len(t.row.Headers) > 0 {
+		return nil, nil
 	}
-	maps.Copy(h, t.kept)
-	return h
+	mode := t.row.Attr.Mode
+	if strings.HasSuffix(t.row.Key, "/") {
+		mode = object.TypeDir
+	} else if mode&object.TypeMask == 0 {
+		mode |= object.TypeFile
+	}
+	return t.q.o.Headers(strings.TrimSuffix(strings.TrimPrefix(t.row.Key, t.q.o.Prefix), "/"), mode)
+}
+
+// meta is the user metadata that is published with what b says.
+func (t *transfer) meta(b journal.Begun, tag string) object.Meta {
+	m := metaOf(b, tag)
+	_, given := t.given()
+	for name, value := range given {
+		if _, own := m[name]; !own {
+			m[name] = value
+		}
+	}
+	return m
 }

@@ -514,7 +514,7 @@ func (t *transfer) complete(ctx context.Context, u *journal.Upload, parts map[in
 		return object.Ref{}, errStopped
 	}
 	defer q.pace.release()
-	ref, err := q.remote.Complete(ctx, t.row.Key, u.ID, list, object.PutOptions{ForbidOverwrite: t.isNew(), Headers: t.kept})
+	ref, err := q.remote.Complete(ctx, t.row.Key, u.ID, list, object.PutOptions{ForbidOverwrite: t.isNew(), Headers: t.headers()})
 	if err != nil {
 		return ref, err
 	}

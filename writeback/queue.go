@@ -74,6 +74,10 @@ type Options struct {
 	KeepBoth bool
 	// KeepACL: an object that is rewritten keeps its ACL, at one request more.
 	KeepACL bool
+	// Headers says what headers and metadata an object gets that the mount makes, by
+	// its path beneath the root of the mount, and its mode, of which only the type is
+	// sure. Default: none. What an object of somebody else has is kept instead.
+	Headers func(path string, mode uint32) (object.Headers, object.Meta)
 	// Eager: files that grow are sent while they are still open.
 	Eager bool
 	// Host stands in such a name. Default: "here".

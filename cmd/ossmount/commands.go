@@ -200,6 +200,9 @@ EXIT STATUS
 			if f.cacheDir == "" {
 				return exit(exitUsage, errors.New("--cache-dir is missing: name the cache directory of the mount"))
 			}
+			if err := f.checkEngine(); err != nil {
+				return err
+			}
 			return drain(c.Context(), f, timeout)
 		},
 	}

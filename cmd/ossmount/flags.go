@@ -16,6 +16,7 @@ import (
 
 	"github.com/ossmount/ossmount/cache"
 	"github.com/ossmount/ossmount/fs"
+	"github.com/ossmount/ossmount/internal/headers"
 	"github.com/ossmount/ossmount/internal/remote"
 	"github.com/ossmount/ossmount/writeback"
 )
@@ -65,6 +66,8 @@ type mountFlags struct {
 	threshold   bytesValue
 	concurrency int
 	uploadLimit bytesValue
+	traffic     bytesValue
+	headers     []string // rules, as internal/headers reads them
 	payer       bool
 	doubt       time.Duration
 	maxDirtyAge time.Duration
@@ -98,6 +101,8 @@ func (f *mountFlags) engineFlags(c *cobra.Command) {
 	fl.Var(&f.threshold, "multipart-threshold", "bytes up to which a file is one PutObject")
 	fl.IntVar(&f.concurrency, "upload-concurrency", 32, "requests under way at once")
 	fl.Var(&f.uploadLimit, "upload-limit", "bytes sent per second (0: no limit)")
+	fl.Var(&f.traffic, "traffic-limit", "bytes per second at which OSS serves each single request, 30KiB to 100MiB (0: no limit)")
+	fl.StringArrayVar(&f.headers, "upload-header", nil, "header of objects that the mount makes, as NAME: VALUE or PATTERN=NAME: VALUE, such as *.html=Cache-Control: no-cache; may be repeated, the last that fits wins")
 	fl.BoolVar(&f.payer, "requester-pays", false, "be charged for requests and traffic, as a bucket of others may demand")
 	fl.DurationVar(&f.doubt, "doubt", time.Minute, "how long a request that got no answer may still take effect")
 	fl.StringVar(&f.conflict, "conflict", "overwrite", "when somebody else has changed the object: overwrite (the last writer wins) or keep-both (ours becomes NAME.conflict-HOST-TIME)")
@@ -209,6 +214,18 @@ func (f *mountFlags) check() error {
 			return exit(exitUsage, fmt.Errorf("--eager-skip=%s: use patterns such as *.tmp", p))
 		}
 	}
+	if err := f.checkEngine(); err != nil {
+		return err
+	}
+	if strings.HasPrefix(f.source, "oss://") && f.endpoint == "" {
+		return exit(exitUsage, errors.New("--endpoint is missing: give the URL of OSS, such as https://oss-cn-hangzhou.aliyuncs.com, or set OSS_ENDPOINT"))
+	}
+	_, err := f.ttl()
+	return err
+}
+
+// checkEngine is check for what engineFlags defines.
+func (f *mountFlags) checkEngine() error {
 	if err := oneOf("conflict", f.conflict, "overwrite", "keep-both"); err != nil {
 		return err
 	}
@@ -221,11 +238,13 @@ func (f *mountFlags) check() error {
 	if f.threshold < 1 || f.threshold > writeback.MaxPartSize {
 		return exit(exitUsage, fmt.Errorf("--multipart-threshold=%d: a PutObject holds at most 5 GiB", f.threshold))
 	}
-	if strings.HasPrefix(f.source, "oss://") && f.endpoint == "" {
-		return exit(exitUsage, errors.New("--endpoint is missing: give the URL of OSS, such as https://oss-cn-hangzhou.aliyuncs.com, or set OSS_ENDPOINT"))
+	if f.traffic != 0 && (f.traffic < remote.MinTrafficLimit || f.traffic > remote.MaxTrafficLimit) {
+		return exit(exitUsage, fmt.Errorf("--traffic-limit=%d: OSS takes 30KiB to 100MiB (0: no limit)", f.traffic))
 	}
-	_, err := f.ttl()
-	return err
+	if _, err := headers.Parse(f.headers); err != nil {
+		return exit(exitUsage, fmt.Errorf("--upload-header=%w", err))
+	}
+	return nil
 }
 
 func (f *mountFlags) ttl() (time.Duration, error) {
@@ -253,7 +272,7 @@ func (f *mountFlags) fsOptions() (o fs.Options, err error) {
 
 func (f *mountFlags) remoteOptions(p place, log *slog.Logger) remote.Options {
 	return remote.Options{Endpoint: f.endpoint, Region: f.region, Bucket: p.bucket, Credentials: remote.EnvCredentials(),
-		Concurrency: f.concurrency + 8, UploadLimit: int64(f.uploadLimit), RequesterPays: f.payer, Log: log, UserAgent: "ossmount/" + version()}
+		Concurrency: f.concurrency + 8, UploadLimit: int64(f.uploadLimit), TrafficLimit: int64(f.traffic), RequesterPays: f.payer, Log: log, UserAgent: "ossmount/" + version()}
 }
 
 func (f *mountFlags) queueOptions(p place, log *slog.Logger) writeback.Options {
@@ -262,7 +281,8 @@ func (f *mountFlags) queueOptions(p place, log *slog.Logger) writeback.Options {
 		delay = -1
 	}
 	host, _ := os.Hostname()
-	return writeback.Options{Eager: f.eager == "on", KeepBoth: f.conflict == "keep-both", KeepACL: f.keepACL, Host: host, Alone: f.metaTTL == "inf",
+	rules, _ := headers.Parse(f.headers) // checked
+	return writeback.Options{Headers: rules.For, Eager: f.eager == "on", KeepBoth: f.conflict == "keep-both", KeepACL: f.keepACL, Host: host, Alone: f.metaTTL == "inf",
 		Prefix: p.prefix, Delay: delay, PartSize: int64(f.partSize), Threshold: int64(f.threshold),
 		Concurrency: f.concurrency, Doubt: f.doubt, MaxDirtyAge: f.maxDirtyAge, HandleGrace: f.grace, RoomWait: f.roomWait,
 		Log: log}

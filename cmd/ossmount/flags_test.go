@@ -55,7 +55,8 @@ func TestExitCodes(t *testing.T) {
 	}
 	for _, args := range [][]string{{"frobnicate"}, {"mount"}, {"mount", "oss://b", "m", "--part-size=1", "--endpoint=http://x"},
 		{"mount", "oss://b", "m", "--close=never", "--endpoint=http://x"}, {"mount", "oss://b", "m"}, {"status"}, {"drain"},
-		{"mount", "oss://b", "m", "--file-mode=rw", "--endpoint=http://x"}, {"server"}} {
+		{"mount", "oss://b", "m", "--file-mode=rw", "--endpoint=http://x"}, {"server"},
+		{"drain", "--cache-dir=x", "--upload-header=nonsense"}, {"drain", "--cache-dir=x", "--traffic-limit=1"}} {
 		if got := run(args); got != exitUsage {
 			t.Errorf("%v ends with %d", args, got)
 		}

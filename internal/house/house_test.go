@@ -28,6 +28,7 @@ var staircase = map[string]struct{ code, tests []string }{
 	"internal/extent":   {},
 	"internal/crash":    {},
 	"internal/private":  {},
+	"internal/headers":  {code: []string{"internal/object"}},
 	"internal/ossemu":   {code: []string{"internal/crc64", "internal/md5lanes"}},
 	"internal/house":    {},
 	"internal/remote":   {code: []string{"internal/object", "internal/crc64"}, tests: []string{"internal/ossemu"}},
@@ -42,7 +43,7 @@ var staircase = map[string]struct{ code, tests []string }{
 		tests: []string{"internal/ossemu", "internal/remote"},
 	},
 	"cmd/ossmount": {
-		code: []string{"fs", "writeback", "cache", "journal", "internal/object", "internal/extent", "internal/remote", "internal/ossemu", "internal/crc64", "internal/private"},
+		code: []string{"fs", "writeback", "cache", "journal", "internal/object", "internal/extent", "internal/remote", "internal/ossemu", "internal/crc64", "internal/private", "internal/headers"},
 	},
 	// What the SDK's own tests say of the server.
 	"internal/ossemu/conformance": {code: []string{"internal/ossemu"}},
@@ -71,6 +72,7 @@ var libraries = []struct {
 	{"github.com/aliyun/aliyun-oss-go-sdk", []string{"internal/remote", "integration/harness", "integration/bench"}, []string{"internal/ossemu", "integration"}},
 	{"github.com/spf13/cobra", []string{"cmd/ossmount"}, nil},
 	{"github.com/KimMachineGun/automemlimit", []string{"cmd/ossmount"}, nil},
+	{"github.com/bmatcuk/doublestar", []string{"internal/headers"}, nil},
 	{"github.com/spf13/pflag", []string{"cmd/ossmount"}, nil},
 	{"github.com/cenkalti/backoff", []string{"writeback", "fs"}, nil},
 }

@@ -17,6 +17,10 @@ const HeaderClass = "X-Oss-Storage-Class"
 // an object, in PutOptions.
 const HeaderACL = "X-Oss-Object-Acl"
 
+// HeaderSetTags gives an object tags, in PutOptions: KEY=VALUE&KEY=VALUE, escaped as in
+// a URL.
+const HeaderSetTags = "X-Oss-Tagging"
+
 // HeaderTags is how many tags an object has, among Headers: whoever rewrites it
 // asks for them. It is never sent.
 const HeaderTags = "X-Oss-Tagging-Count"

@@ -45,6 +45,10 @@ type Info struct {
 	Date         time.Time // when it was answered, by the clock of OSS; zero: not told
 }
 
+// MaxGivenMeta is how many bytes of user metadata, names included, the rules of a mount
+// give an object at most; OSS takes 8 KB in all.
+const MaxGivenMeta = 1 << 10
+
 // Headers are the content headers of an object, kept over a rewrite (H22).
 // Names are canonical HTTP header names; only those that OSS stores are here:
 // Content-Type, Content-Encoding, Content-Language, Content-Disposition,

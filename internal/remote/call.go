@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/ossmount/ossmount/internal/object"
@@ -50,6 +51,31 @@ type call struct {
 	accept     int // the status of success; 0 means 200
 }
 
+// OSS takes 245,760 to 838,860,800 bit/s as x-oss-traffic-limit.
+const (
+	MinTrafficLimit = 245_760 / 8
+	MaxTrafficLimit = 838_860_800 / 8
+)
+
+// isLimited reports a request that takes x-oss-traffic-limit.
+func (r call) isLimited() bool {
+	switch r.op {
+	case opPut, opPart, opCopy, opPartCopy, opGet:
+		return true
+	}
+	return false
+}
+
+// with is r with one header more.
+func (r call) with(name, value string) call {
+	r.header = maps.Clone(r.header)
+	if r.header == nil {
+		r.header = map[string]string{}
+	}
+	r.header[name] = value
+	return r
+}
+
 // answer is a success.
 type answer struct {
 	status int
@@ -66,11 +92,10 @@ func (c *Client) stream(ctx context.Context, r call) (*answer, error) {
 		return nil, refuse(r.op, r.key, "an object needs a key")
 	}
 	if c.opts.RequesterPays {
-		r.header = maps.Clone(r.header)
-		if r.header == nil {
-			r.header = map[string]string{}
-		}
-		r.header["X-Oss-Request-Payer"] = "requester"
+		r = r.with("X-Oss-Request-Payer", "requester")
+	}
+	if c.opts.TrafficLimit > 0 && r.isLimited() {
+		r = r.with("X-Oss-Traffic-Limit", strconv.FormatInt(8*c.opts.TrafficLimit, 10))
 	}
 	for name, value := range r.header {
 		if !validHeader(name, value) {

@@ -43,6 +43,9 @@ type Options struct {
 	HeaderTimeout time.Duration
 	// UploadLimit is bytes per second over all bodies sent. 0: unlimited.
 	UploadLimit int64
+	// TrafficLimit is bytes per second at which OSS serves each request that moves the
+	// bytes of an object, MinTrafficLimit to MaxTrafficLimit. 0: unlimited.
+	TrafficLimit int64
 	// RequesterPays: the caller is charged for the requests and the traffic,
 	// as buckets that are set so demand of all but their owner.
 	RequesterPays bool

@@ -124,6 +124,37 @@ func TestKindOfTheBucket(t *testing.T) {
 	}
 }
 
+// What moves the bytes of an object says how fast it may, nothing else does.
+func TestTrafficLimit(t *testing.T) {
+	var seen, limited atomic.Int32
+	h := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		seen.Add(1)
+		if got := r.Header.Get("X-Oss-Traffic-Limit"); got == "819200" {
+			limited.Add(1)
+		} else if got != "" {
+			t.Errorf("%s %s: x-oss-traffic-limit %q", r.Method, r.URL, got)
+		}
+		w.WriteHeader(http.StatusForbidden)
+	}))
+	defer h.Close()
+	c := open(t, h.URL, func(o *Options) { o.TrafficLimit = 100 << 10 })
+	ctx, ref := t.Context(), object.Ref{Key: "k", ETag: "e", Size: 1}
+	_, _ = c.Get(ctx, ref, 0, 1)
+	_, _ = c.Put(ctx, "k", strings.NewReader("x"), 1, object.PutOptions{})
+	_, _ = c.Copy(ctx, ref, "l", object.PutOptions{})
+	_, _ = c.UploadPart(ctx, "k", "u", 1, strings.NewReader("x"), 1)
+	_, _ = c.UploadPartCopy(ctx, "k", "u", 1, ref, 0, 1)
+	if n := limited.Load(); n != 5 {
+		t.Errorf("%d of 5 requests were limited", n)
+	}
+	_, _ = c.Head(ctx, "k")
+	_, _ = c.Initiate(ctx, "k", object.PutOptions{})
+	_, _ = c.List(ctx, object.ListQuery{})
+	if seen, limited := seen.Load(), limited.Load(); seen != 8 || limited != 5 {
+		t.Errorf("%d of %d requests were limited", limited, seen)
+	}
+}
+
 // Every request says who pays, or none does. covers H28
 func TestRequesterPays(t *testing.T) {
 	for _, pays := range []bool{true, false} {
