@@ -1,11 +1,13 @@
 package integration
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -113,5 +115,30 @@ func TestBitsThatFlipOnTheCacheDiskAreNotPublished(t *testing.T) {
 			e.ok(e.noUploads(20 * time.Second))
 			m.umount(4)
 		})
+	}
+}
+
+// A pending file whose bytes have vanished from the cache directory is there, and an
+// error to whoever opens it: not a name that is gone.
+func TestBytesThatVanishAreAnError(t *testing.T) {
+	t.Parallel()
+	e := setup(t)
+	m := e.mount("cache", "--write-back-delay=1h", "--passthrough=off")
+	e.write(m.in("f"), "the only copy")
+	e.ok(os.Remove(m.contentWith("the only copy")))
+	st, err := os.Stat(m.in("f"))
+	e.ok(err)
+	if st.Size() != int64(len("the only copy")) {
+		t.Errorf("it has %d bytes", st.Size())
+	}
+	if _, err := os.ReadFile(m.in("f")); !errors.Is(err, syscall.EIO) {
+		t.Errorf("to read it: %v, want EIO", err)
+	}
+	e.poll("the log says why", patience, func() bool {
+		return strings.Contains(m.P.Err.String(), "the bytes are not in the cache directory")
+	})
+	m.umount(4)
+	if _, err := e.bucket().GetObject("f"); err == nil {
+		t.Error("there is an object")
 	}
 }
