@@ -258,6 +258,7 @@ func (n *node) lookupIn(ctx context.Context, name string, s *dirStream, out *fus
 	if len(name) > maxName {
 		return nil, syscall.ENAMETOOLONG
 	}
+	n.fs.q.Looked()
 	var x *file // its file, if it is open
 	c := n.childNode(name)
 	if c != nil && !c.isGone() {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -173,6 +174,7 @@ type Queue struct {
 	draining    bool
 	awaited     int // how many wait for rows to be carried
 	yield       yield
+	lookups     atomic.Int64                      // names that programs have looked up
 	open        map[uint64]int                    // contents open for writing
 	readers     map[uint64]map[*transfer]struct{} // transfers that read a content
 	holds       map[string]map[*Hold]struct{}     // open handles that read a version through holes

@@ -2,6 +2,7 @@ package writeback
 
 import (
 	"fmt"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,6 +24,14 @@ func TestUploadsGiveWay(t *testing.T) {
 			}
 		}
 	}
+	// looking looks up more than 1,500 names in a second for each processor.
+	looking := func(_ *testing.T, r *rooms, d time.Duration) {
+		for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(time.Millisecond) {
+			for range 2 * runtime.GOMAXPROCS(0) {
+				r.q.Looked()
+			}
+		}
+	}
 	const files = 500
 	for _, c := range []struct {
 		name        string
@@ -32,6 +41,8 @@ func TestUploadsGiveWay(t *testing.T) {
 	}{
 		{"busy", time.Second, func(t *testing.T, r *rooms) { busy(t, r, 4*time.Second) }, 150, 300},
 		{"busy for long", time.Second, func(t *testing.T, r *rooms) { busy(t, r, 40*time.Second) }, files, files},
+		{"names are looked up", time.Second, func(t *testing.T, r *rooms) { looking(t, r, 4*time.Second) }, 150, 300},
+		{"names are looked up for long", time.Second, func(t *testing.T, r *rooms) { looking(t, r, 40*time.Second) }, files, files},
 		{"a pause", time.Second, func(*testing.T, *rooms) { time.Sleep(2 * time.Second) }, files, files},
 		{"somebody waits", time.Second, func(t *testing.T, r *rooms) {
 			go r.q.Wait(t.Context(), "")
