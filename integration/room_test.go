@@ -377,7 +377,7 @@ func TestDiskThatGoesReadOnly(t *testing.T) {
 	e.poll("status says it", patience, func() bool { return m.status().Room.Journal.Why != "" })
 	m.kill9()
 	e.ok(harness.Detach(m.Point))
-	e.sh(`umount "$1"; fsck.ext4 -y "$2" >/dev/null 2>&1 || [ $? -le 2 ]; mount "$2" "$1"`, disk, device)
+	e.sh(`umount "$1"; fsck.ext4 -y "$2" || [ $? -le 2 ]; mount "$2" "$1"`, disk, device)
 	m.start()
 	e.ok(e.server.ClearFaults())
 	m.wait(m.Point)
