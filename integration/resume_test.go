@@ -23,20 +23,21 @@ type resumed struct {
 const bigKey = "big.bin"
 
 // halfway copies a big file into a mount with a slow server and returns when
-// half of it is on OSS.
+// half of it is on OSS. The server is slower still until arrives.
 func halfway(t *testing.T) *resumed {
 	r := &resumed{size: 192 << 20, part: 2 << 20, concurrency: 8}
-	bandwidth, flags := "60000000", []string{"--part-size=2MiB", "--upload-concurrency=8"}
+	bandwidth, flags := int64(60_000_000), []string{"--part-size=2MiB", "--upload-concurrency=8"}
 	if *full {
-		r.size, r.part, r.concurrency, bandwidth, flags = 1<<30, 8<<20, 32, "100000000", nil
+		r.size, r.part, r.concurrency, bandwidth, flags = 1<<30, 8<<20, 32, 100_000_000, nil
 	}
-	r.env = setup(t, "--bandwidth="+bandwidth)
+	r.env = setup(t, fmt.Sprint("--bandwidth=", bandwidth))
 	r.source = r.path("src")
 	r.sh(`mkdir "$1"`, r.source)
 	r.ok(harness.WriteFile(r.source+"/"+bigKey, 1, uint64(r.size)))
 	r.m = r.mount("cache", flags...)
 	r.sh(`cp "$1" "$2"`, r.source+"/"+bigKey, r.m.in(bigKey))
 	r.poll("half of the file is on OSS", time.Minute, func() bool { return r.onServer() >= r.size/2 })
+	r.ok(r.server.Bandwidth(bandwidth / 10)) // what comes next has time
 	if n := r.onServer(); n >= r.size*9/10 {
 		t.Fatalf("%d of %d bytes were sent before the test could cut it", n, r.size)
 	}
@@ -65,6 +66,7 @@ func (r *resumed) sent() int64 {
 // most was sent in all and that no upload is left.
 func (r *resumed) arrives(most int64) {
 	r.Helper()
+	r.ok(r.server.Bandwidth(0))
 	r.m.wait(r.m.in(bigKey))
 	r.ok(r.noUploads(5 * time.Second))
 	r.Logf("file %d MiB; OSS held %d parts at the cut; sent in all %.1f MiB, allowed %.1f", r.size>>20, r.kept, mib(r.sent()), mib(most))
