@@ -109,3 +109,32 @@ func TestHazardsAndRulesAreExplained(t *testing.T) {
 		}
 	}
 }
+
+// What the troubleshooting page tells to look for is what the program says.
+func TestQuotedLinesAreOfTheProgram(t *testing.T) {
+	const path = "docs/troubleshooting.md"
+	var all strings.Builder
+	for _, text := range sources(t, false) {
+		all.WriteString(text)
+	}
+	said := all.String()
+	quoted := 0
+	for _, m := range regexp.MustCompile("`([^`\n]+)`").FindAllStringSubmatch(docs(t)[path], -1) {
+		line := m[1]
+		command := regexp.MustCompile(`^(ossmount|curl|bin/|mount|-)\b`).MatchString(line) && !strings.Contains(line, "...")
+		if command || strings.Count(line, " ") < 3 || line == "Transport endpoint is not connected" { // the C library's
+			continue
+		}
+		for part := range strings.SplitSeq(line, "...") {
+			if part = strings.Trim(part, " :"); part == "" {
+				continue
+			}
+			if quoted++; !strings.Contains(said, part) {
+				t.Errorf("%s quotes %q, which the program does not say.\nRule: a line to look for is quoted as the log has it. Why: it is searched for.", path, part)
+			}
+		}
+	}
+	if quoted < 15 {
+		t.Errorf("%s quotes %d lines only", path, quoted)
+	}
+}
