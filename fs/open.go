@@ -291,14 +291,21 @@ var errMissing = fmt.Errorf("the bytes are not in the cache directory: %w", sysc
 // errSettled says that the row that told of the bytes has been carried since.
 var errSettled = errors.New("the row has settled meanwhile")
 
-// isCurrent makes sure that the row by which the bytes were found was still there,
-// with the base that it had, when their being published began to be followed.
+// isCurrent makes sure that the row or the clean copy by which the bytes were found was
+// still there, with the base that it had, when they began to be followed: from then on
+// they are not dropped.
 func (x *file) isCurrent() error {
-	if x.seq == 0 {
+	if x.seq == 0 && !x.vouched { // a new content
 		return nil
 	}
 	return x.fs.q.View(func(tx *journal.Tx) error {
-		name, _, _ := tx.Named(x.content.Number())
+		name, _, named := tx.Named(x.content.Number())
+		if x.seq == 0 && !named {
+			return errSettled
+		}
+		if x.seq == 0 {
+			return nil
+		}
 		r, err := tx.Row(name)
 		if err == nil && (r == nil || r.Seq != x.seq || !r.Base.Same(x.origin)) {
 			return errSettled

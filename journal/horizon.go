@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	badger "github.com/dgraph-io/badger/v4"
 	"golang.org/x/sys/unix"
 
 	"github.com/ossmount/ossmount/internal/crash"
@@ -310,6 +311,44 @@ func (j *Journal) Covered(seq uint64) bool {
 	j.hmu.Lock()
 	defer j.hmu.Unlock()
 	return j.slot.Horizon >= seq || j.stepping >= seq
+}
+
+// Needed reports whether content n is named in the newest state, or in one that a power
+// cut may go back to: what only that names must stay on the disk (H2). Nobody may be
+// about to name it anew.
+func (j *Journal) Needed(n uint64) (now, later bool, err error) {
+	last, err := j.enter()
+	if err != nil {
+		return false, false, err
+	}
+	defer j.views.Done()
+	if now, err = j.names(last, n); now || err != nil {
+		return now, false, err
+	}
+	// A step that begins from now on goes to the newest state, or further.
+	for _, at := range j.mayReturnTo() {
+		if at < last && !later && err == nil {
+			later, err = j.names(at, n)
+		}
+	}
+	return false, later, err
+}
+
+func (j *Journal) mayReturnTo() []uint64 {
+	j.hmu.Lock()
+	defer j.hmu.Unlock()
+	return []uint64{j.slot.Horizon, j.stepping}
+}
+
+// names reports whether the state at names content n.
+func (j *Journal) names(at, n uint64) (yes bool, err error) {
+	tx := j.begin(at, false)
+	defer tx.discard()
+	err = tx.each(spaced(spaceContent, be64(n)), nil, false, func([]byte, *badger.Item) (bool, error) {
+		yes = true
+		return false, nil
+	})
+	return yes, err
 }
 
 // CacheID tells this life of the cache directory from those that a power cut

@@ -86,14 +86,19 @@ func (q *Queue) forgetDoubts() {
 	}
 }
 
+// sweep drops what was given up. That a state was passed by the horizon is known of the
+// last time that was noted here, and a commit that gives a content up once more is there
+// before that is: so the journal is asked, which knows all states that a cut may leave.
 func (q *Queue) sweep() {
 	for _, n := range q.droppable(q.j.Horizon()) {
-		named := true
-		err := q.j.View(func(tx *journal.Tx) error { _, _, named = tx.Named(n); return nil })
-		if err != nil || named || q.isOpen(n) {
-			continue // it has found a name again, or will be given up again by Seal
+		now, later, err := q.j.Needed(n)
+		switch {
+		case err != nil || later || !now && !q.isFree(n):
+			q.Unneeded(n) // it is looked at again
+		case now: // it has found a name again, and will be given up with that
+		default:
+			q.drop(n)
 		}
-		q.drop(n)
 	}
 }
 
@@ -124,6 +129,14 @@ func (q *Queue) droppable(horizon uint64) (out []uint64) {
 		}
 	}
 	return out
+}
+
+// isFree reports that nobody has content n open. Who opens it by a name finds out that
+// this is gone.
+func (q *Queue) isFree(n uint64) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.open[n] == 0 && len(q.readers[n]) == 0 && len(q.follows[n]) == 0
 }
 
 func (q *Queue) isOpen(n uint64) bool {
