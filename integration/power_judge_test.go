@@ -294,12 +294,15 @@ func (m *machine) autopsy(dir string, lines []string) string {
 		value := make([]byte, 1000)
 		n, err := unix.Lgetxattr(path, "user.ossmount.state", value)
 		info, serr := os.Lstat(path)
-		out = append(out, fmt.Sprintf("%s is %s (%v) now: %+v (%v)", name, value[:max(n, 0)], err, info, serr))
+		b, rerr := os.ReadFile(path)
+		out = append(out, fmt.Sprintf("%s is %s (%v) now: %+v (%v); it reads as %d bytes (%v)", name, value[:max(n, 0)], err, info, serr, len(b), rerr))
 		if b, err := m.server.Client(); err == nil {
 			h, err := b.GetObjectDetailedMeta(m.prefix() + name)
 			out = append(out, fmt.Sprintf("on OSS: %v, %v", h, err))
 		}
 	}
+	contents, err := harness.Run(context.Background(), nil, "find", m.m.Cache, "-type", "f", "-not", "-path", "*/journal/*", "-printf", "%P %s, ")
+	out = append(out, fmt.Sprintf("in the cache directory, with sizes: %s %v", contents.Out, err))
 	for l := range strings.Lines(m.before + m.m.P.Err.String()) {
 		if strings.Contains(l, m.prefix()+dir+"/") || strings.Contains(l, "the machine was off") {
 			out = append(out, strings.TrimSpace(l))

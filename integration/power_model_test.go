@@ -144,7 +144,7 @@ func (p *plan) do(s step) (done bool) {
 	case "fsync":
 		after = old.with(p.name, p.pending.but(func(it *item) { it.open, it.made = true, s.String() }))
 	case "close":
-		if old[p.name] == nil { // the row of a large file is closed by RELEASE only, a moment after the close
+		if old[p.name] == nil { // the row of a large file is closed by RELEASE only, a moment after close(2)
 			mid = old.with(p.name, p.pending.but(func(it *item) { it.open, it.maybe = true, true }))
 		}
 		after = old.with(p.name, p.pending.but(func(it *item) { it.made = s.String() }))
@@ -442,7 +442,7 @@ func look(root string) (map[string]*seen, error) {
 		switch d.Type() {
 		case 0:
 			if b, err = os.ReadFile(path); err == nil && int64(len(b)) != st.Size {
-				err = fmt.Errorf("%s has %d bytes, and lstat says %d", path, len(b), st.Size)
+				err = &os.PathError{Op: "read", Path: path, Err: fmt.Errorf("%d bytes, and lstat says %d", len(b), st.Size)}
 			}
 			buf := make([]byte, 100)
 			n, _ := unix.Lgetxattr(path, "user.ossmount.state", buf)

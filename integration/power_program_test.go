@@ -3,6 +3,7 @@ package integration
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -112,7 +113,7 @@ func (p *scribe) do(s step) (err error) {
 	case "fsync":
 		return unix.Fsync(p.f)
 	case "close":
-		return unix.Close(p.f)
+		return p.close()
 	case "sync again":
 		fd, err := unix.Open(p.at(s.A), unix.O_RDONLY, 0)
 		if err != nil {
@@ -147,6 +148,29 @@ func (p *scribe) do(s step) (err error) {
 		return harness.SetMtime(p.at(s.A), time.Unix(0, s.Time))
 	}
 	return fmt.Errorf("no such step: %v", s)
+}
+
+// close returns when the mount knows that the file is closed: of a large one, which the
+// kernel serves, it is told a moment after close(2) has returned (docs/durability.md).
+func (p *scribe) close() error {
+	var st unix.Stat_t
+	err := unix.Fstat(p.f, &st)
+	path, lerr := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", p.f))
+	if err := errors.Join(err, lerr, unix.Close(p.f)); err != nil || st.Size <= 1<<20 {
+		return err
+	}
+	state := make([]byte, 100)
+	for {
+		switch n, err := unix.Lgetxattr(path, "user.ossmount.state", state); {
+		case errors.Is(err, unix.ENOENT): // it has been removed since it was opened
+			return nil
+		case err != nil:
+			return err
+		case string(state[:n]) != "open":
+			return nil
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // write writes in pieces, as programs do.
