@@ -25,13 +25,8 @@ const (
 // names and base64 values, URL-encoded.
 const metaXattr = "xattr"
 
-// maxMeta is how many bytes of user metadata an object takes, names included
-// (PutObject), and ownMeta what we keep of it for mode, owner, times and tag, and for
-// what rules give it.
-const (
-	maxMeta = 8192
-	ownMeta = 512 + object.MaxGivenMeta
-)
+// ownMeta is what we keep of an object's user metadata for mode, owner, times and tag.
+const ownMeta = 512
 
 // Flags of setxattr(2).
 const (
@@ -95,11 +90,7 @@ func withXattrs(m object.Meta, all map[string][]byte) (object.Meta, error) {
 		}
 		out[metaXattr] = url.QueryEscape(string(b))
 	}
-	size := ownMeta
-	for k, v := range out {
-		size += len("x-oss-meta-") + len(k) + len(v)
-	}
-	if size > maxMeta {
+	if ownMeta+out.Size() > object.MaxMeta {
 		return nil, fail(syscall.E2BIG)
 	}
 	return out, nil

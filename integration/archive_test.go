@@ -169,6 +169,7 @@ func TestSymlinksOfOSS(t *testing.T) {
 	for key, l := range links {
 		e.ok(e.bucket().PutSymlink(key, l[0]))
 	}
+	e.laterSecond() // younger ones are asked about once more
 	e.ok(e.server.Reset())
 	m := e.mountSource("oss://bkt/in", "mnt", "cache", e.usual()...)
 	shown := func() {

@@ -78,14 +78,17 @@ func (t *transfer) given() (object.Headers, object.Meta) {
 	return t.q.o.Headers(strings.TrimSuffix(strings.TrimPrefix(t.row.Key, t.q.o.Prefix), "/"), mode)
 }
 
-// meta is the user metadata that is published with what b says.
+// meta is the user metadata that is published with what b says. What rules give goes
+// without saying where there is no room for it.
 func (t *transfer) meta(b journal.Begun, tag string) object.Meta {
-	m := metaOf(b, tag)
-	_, given := t.given()
-	for name, value := range given {
-		if _, own := m[name]; !own {
-			m[name] = value
-		}
+	own := metaOf(b, tag)
+	_, all := t.given()
+	if len(all) == 0 {
+		return own
 	}
-	return m
+	maps.Copy(all, own)
+	if all.Size() > object.MaxMeta {
+		return own
+	}
+	return all
 }

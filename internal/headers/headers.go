@@ -57,19 +57,12 @@ var known = map[string]struct {
 // ones of the same header. An error says what is wrong with the rule that it names.
 func Parse(texts []string) (Rules, error) {
 	var r Rules
-	meta := 0
 	for _, text := range texts {
 		one, err := parse(text)
 		if err != nil {
 			return Rules{}, fmt.Errorf("%q: %w", text, err)
 		}
 		r.all = append(r.all, one)
-		if strings.HasPrefix(one.name, metaPrefix) {
-			meta += len(one.name) + len(one.value)
-		}
-	}
-	if meta > object.MaxGivenMeta {
-		return Rules{}, fmt.Errorf("metadata of all rules together is %d bytes: use at most %d", meta, object.MaxGivenMeta)
 	}
 	return r, nil
 }

@@ -45,9 +45,16 @@ type Info struct {
 	Date         time.Time // when it was answered, by the clock of OSS; zero: not told
 }
 
-// MaxGivenMeta is how many bytes of user metadata, names included, the rules of a mount
-// give an object at most; OSS takes 8 KB in all.
-const MaxGivenMeta = 1 << 10
+// MaxMeta is how many bytes of user metadata an object takes, names included (PutObject).
+const MaxMeta = 8192
+
+// Size is how many bytes of MaxMeta m takes.
+func (m Meta) Size() (n int) {
+	for name, v := range m {
+		n += len("x-oss-meta-") + len(name) + len(v)
+	}
+	return n
+}
 
 // Headers are the content headers of an object, kept over a rewrite (H22).
 // Names are canonical HTTP header names; only those that OSS stores are here:
