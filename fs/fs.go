@@ -105,6 +105,7 @@ type FS struct {
 	closed bool // no new opens
 
 	backings backings
+	measures measures
 
 	rootAttr object.Attr // of a whole bucket's root, for the life of the mount
 

@@ -46,7 +46,7 @@ func (r raw) ReadDirPlus(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirE
 // Mount mounts the file system and begins to serve it.
 func (f *FS) Mount(mountpoint, name string, allowOther bool) (*fuse.Server, error) {
 	o := f.mountOptions(name, allowOther)
-	server, err := fuse.NewServer(raw{gofs.NewNodeFS(f.root, o), &f.backings}, mountpoint, &o.MountOptions)
+	server, err := fuse.NewServer(measured{raw{gofs.NewNodeFS(f.root, o), &f.backings}, &f.measures}, mountpoint, &o.MountOptions)
 	if err != nil {
 		return nil, err
 	}

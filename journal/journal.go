@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ossmount/ossmount/internal/crash"
+	"github.com/ossmount/ossmount/internal/meter"
 	"github.com/ossmount/ossmount/internal/private"
 )
 
@@ -112,6 +113,7 @@ type Journal struct {
 
 	recovered Recovered
 	debtID    uint64
+	commits   meter.Histogram
 
 	wake   chan struct{}
 	cancel context.CancelFunc

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	badger "github.com/dgraph-io/badger/v4"
+
+	"github.com/ossmount/ossmount/internal/meter"
 )
 
 // Badger merges tables in goroutines of its own, whenever it likes. A table that
@@ -163,12 +165,17 @@ func (j *Journal) commitAt(txn *badger.Txn, seq uint64, size int64) error {
 
 // commitInRoom is commitAt after room.before.
 func (j *Journal) commitInRoom(txn *badger.Txn, seq uint64, size int64) error {
+	start := time.Now()
 	if err := txn.CommitAt(seq, nil); err != nil {
 		return err
 	}
+	j.commits.Observe(time.Since(start))
 	j.room.after(size)
 	return nil
 }
+
+// Commits returns how long the commits since Open took.
+func (j *Journal) Commits() meter.Reading { return j.commits.Read() }
 
 // Room tells how the journal stands with the disk.
 func (j *Journal) Room() Room {

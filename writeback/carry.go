@@ -284,6 +284,13 @@ func (q *Queue) sent(n int64) {
 	q.stats.BytesSent += n
 }
 
+func (q *Queue) sentPart(n int64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.stats.BytesSent += n
+	q.stats.Parts++
+}
+
 // settle ends the row after OSS has confirmed it: in one transaction, and only
 // for the same sequence (R3), the row goes and the content becomes the clean
 // copy of the new version.

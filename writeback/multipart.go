@@ -445,7 +445,7 @@ func (t *transfer) sendPart(u *journal.Upload, s span, src *source) (journal.Par
 		return journal.Part{}, err
 	}
 	if !s.copy {
-		q.sent(s.n)
+		q.sentPart(s.n)
 	}
 	crash.At("part sent, not noted")
 	p := journal.Part{Number: s.number, Off: s.off, Size: s.n, Copied: s.copy, ETag: got.ETag, CRC64: got.CRC64, HasCRC: got.HasCRC}

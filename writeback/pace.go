@@ -3,6 +3,7 @@ package writeback
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -26,6 +27,8 @@ type pace struct {
 	until time.Time // nothing is begun before
 	wait  *backoff.ExponentialBackOff
 	times int64 // that OSS has asked for fewer
+
+	flying atomic.Int64 // requests under way
 }
 
 func newPace(max int) *pace {
@@ -40,6 +43,7 @@ func (p *pace) acquire(ctx context.Context) error {
 	for {
 		left := time.Until(p.pause())
 		if left <= 0 {
+			p.flying.Add(1)
 			return nil
 		}
 		t := time.NewTimer(left)
@@ -47,13 +51,18 @@ func (p *pace) acquire(ctx context.Context) error {
 		case <-t.C:
 		case <-ctx.Done():
 			t.Stop()
-			p.release()
+			p.giveBack()
 			return ctx.Err()
 		}
 	}
 }
 
 func (p *pace) release() {
+	p.flying.Add(-1)
+	p.giveBack()
+}
+
+func (p *pace) giveBack() {
 	if !p.keep() {
 		p.slots.Release(1)
 	}
@@ -126,6 +135,7 @@ func (p *pace) raise() (give int, last bool) {
 // Requests says how many may be under way at once.
 type Requests struct {
 	Limit     int   `json:"limit"` // below Max: OSS has asked for fewer
+	InFlight  int   `json:"in_flight"`
 	Max       int   `json:"max"`
 	Throttled int64 `json:"throttled"` // answers by which it did, since the daemon started
 }
@@ -133,7 +143,7 @@ type Requests struct {
 func (p *pace) now() Requests {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return Requests{Limit: int(p.limit), Max: p.max, Throttled: p.times}
+	return Requests{Limit: int(p.limit), InFlight: int(p.flying.Load()), Max: p.max, Throttled: p.times}
 }
 
 // resume ends a pause.

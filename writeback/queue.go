@@ -192,6 +192,7 @@ type Queue struct {
 	damaged     error                             // a content could not be made durable (H11)
 	rebuilt     *Rebuilt                          // set by Open
 	stats       Stats
+	failures    map[string]int64 // retries by what the failure was
 
 	quiet   map[uint64]struct{} // contents that nobody can write (unseen.go)
 	orphans []uint64            // contents found at the start that the kernel had served; of awaitOrphans
@@ -202,6 +203,7 @@ type Stats struct {
 	BytesSent    int64 // of bodies that OSS acknowledged
 	BytesKept    int64 // of parts that a resumed upload did not send again
 	Objects      int64 // settled rows
+	Parts        int64 // that OSS acknowledged
 	Retries      int64
 	Conflicts    int64
 	DebtsPaid    int64
@@ -230,6 +232,7 @@ func Open(ctx context.Context, o Options) (*Queue, error) {
 		timed:       map[string]time.Time{},
 		again:       map[string]struct{}{},
 		retries:     map[string]*retry{},
+		failures:    map[string]int64{},
 		denials:     newDenials(),
 		yield:       newYield(o.Delay),
 		debtsDenied: map[string]*deniedDebts{},

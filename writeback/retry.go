@@ -53,6 +53,7 @@ func (q *Queue) againLocked(t *transfer, err error, now time.Time) (park string)
 		q.announceLocked()
 	}
 	q.stats.Retries++
+	q.failures[classOf(err)]++
 	if kind == object.Denied {
 		q.denyLocked(t.first, err, now)
 		return ""

@@ -28,22 +28,25 @@ var staircase = map[string]struct{ code, tests []string }{
 	"internal/extent":   {},
 	"internal/crash":    {},
 	"internal/private":  {},
+	"internal/meter":    {},
+	"internal/metrics":  {code: []string{"internal/meter"}},
+	"internal/web":      {},
 	"internal/headers":  {code: []string{"internal/object"}},
 	"internal/ossemu":   {code: []string{"internal/crc64", "internal/md5lanes"}},
 	"internal/house":    {},
 	"internal/remote":   {code: []string{"internal/object", "internal/crc64"}, tests: []string{"internal/ossemu"}},
 	"cache":             {code: []string{"internal/object", "internal/extent", "internal/crash", "internal/private"}},
-	"journal":           {code: []string{"internal/object", "internal/extent", "internal/crash", "internal/private"}},
+	"journal":           {code: []string{"internal/object", "internal/extent", "internal/crash", "internal/private", "internal/meter"}},
 	"writeback": {
 		code:  []string{"cache", "journal", "internal/object", "internal/extent", "internal/crc64", "internal/crash"},
 		tests: []string{"internal/ossemu", "internal/remote"},
 	},
 	"fs": {
-		code:  []string{"writeback", "cache", "journal", "internal/object", "internal/extent", "internal/crc64", "internal/crash"},
+		code:  []string{"writeback", "cache", "journal", "internal/object", "internal/extent", "internal/crc64", "internal/crash", "internal/meter"},
 		tests: []string{"internal/ossemu", "internal/remote"},
 	},
 	"cmd/ossmount": {
-		code: []string{"fs", "writeback", "cache", "journal", "internal/object", "internal/extent", "internal/remote", "internal/ossemu", "internal/crc64", "internal/private", "internal/headers"},
+		code: []string{"fs", "writeback", "cache", "journal", "internal/object", "internal/extent", "internal/remote", "internal/ossemu", "internal/crc64", "internal/private", "internal/metrics", "internal/web", "internal/headers"},
 	},
 	// What the SDK's own tests say of the server.
 	"internal/ossemu/conformance": {code: []string{"internal/ossemu"}},
@@ -73,6 +76,7 @@ var libraries = []struct {
 	{"github.com/spf13/cobra", []string{"cmd/ossmount"}, nil},
 	{"github.com/KimMachineGun/automemlimit", []string{"cmd/ossmount"}, nil},
 	{"github.com/bmatcuk/doublestar", []string{"internal/headers"}, nil},
+	{"github.com/prometheus/client_golang", []string{"internal/metrics"}, nil},
 	{"github.com/spf13/pflag", []string{"cmd/ossmount"}, nil},
 	{"github.com/cenkalti/backoff", []string{"writeback", "fs"}, nil},
 }

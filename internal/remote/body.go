@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/time/rate"
 
@@ -23,6 +24,7 @@ type body struct {
 	ctx   context.Context
 	size  int64
 	limit *rate.Limiter // nil: unlimited
+	moved *atomic.Int64 // grows with what is read; nil: nobody counts
 
 	mu     sync.Mutex
 	from   io.Reader
@@ -61,6 +63,9 @@ func (b *body) Read(p []byte) (int, error) {
 	n, err := b.from.Read(p)
 	b.crc = crc64.Update(b.crc, p[:n])
 	b.sent += int64(n)
+	if b.moved != nil {
+		b.moved.Add(int64(n))
+	}
 	switch {
 	case b.sent == b.size:
 		err = nil // an error behind the last byte that counts is none of ours

@@ -107,7 +107,7 @@ func (c *Client) stream(ctx context.Context, r call) (*answer, error) {
 	}
 	x := &exchange{head: c.headerTimeout(r.op), length: r.size}
 	if r.body != nil && r.size > 0 {
-		x.body = &body{ctx: ctx, from: r.body, size: r.size, limit: c.limit}
+		x.body = &body{ctx: ctx, from: r.body, size: r.size, limit: c.limit, moved: &c.tally.sent}
 	}
 	start := time.Now()
 	resp, err := c.conn.DoWithContext(context.WithValue(ctx, exchangeKey{}, x),
@@ -206,8 +206,9 @@ func (r call) withXML(data []byte) call {
 	return r
 }
 
-// log writes the one line of a request.
+// log counts a request and writes its one line.
 func (c *Client) log(ctx context.Context, r call, status int, bytes int64, start time.Time, err error) {
+	c.tally.ended(r.op, err)
 	if !c.opts.Log.Enabled(ctx, slog.LevelDebug) {
 		return
 	}

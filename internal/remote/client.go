@@ -84,6 +84,7 @@ type Client struct {
 	transport *http.Transport
 	limit     *rate.Limiter // nil: unlimited
 	keys      *keyring
+	tally     tally
 }
 
 // Open checks the options. It does not contact OSS; Check does.

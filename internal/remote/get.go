@@ -123,6 +123,7 @@ func (r *reader) Read(p []byte) (int, error) {
 	}
 	r.left -= int64(n)
 	r.read += int64(n)
+	r.c.tally.received.Add(int64(n))
 	switch {
 	case r.left == 0:
 		r.err = r.end(err)
