@@ -22,7 +22,9 @@ import (
 // handlers are what the daemon answers on its control socket.
 func (d *daemon) handlers() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("POST /status", handle(func(context.Context, struct{}) (mountStatus, error) { return d.status() }))
+	d.views(mux)
+	mux.Handle("GET /status", show(func(*http.Request) (mountStatus, error) { return d.statusWithToken() }))
+	mux.Handle("POST /status", handle(func(context.Context, struct{}) (mountStatus, error) { return d.statusWithToken() }))
 	mux.Handle("POST /wait", handle(d.wait))
 	mux.Handle("POST /umount", handle(d.umount))
 	mux.Handle("POST /recover", handle(d.desk().do))
@@ -33,7 +35,8 @@ func (d *daemon) handlers() http.Handler {
 		mux.HandleFunc("GET /debug/pprof/profile", profiles.Profile)
 		mux.HandleFunc("GET /debug/pprof/trace", profiles.Trace)
 	}
-	return d.recovering(mux)
+	// Who has led a port of their machine here (ssh -L) need not fear other sites.
+	return http.NewCrossOriginProtection().Handler(d.recovering(mux))
 }
 
 // goroutines tells what the daemon is doing: what hangs, and what was left behind.

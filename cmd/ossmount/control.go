@@ -49,6 +49,8 @@ type mountStatus struct {
 	Goroutines int `json:"goroutines,omitempty"`
 	// InternalErrors were caught since the mount began: mistakes of this program.
 	InternalErrors int64 `json:"internal_errors"`
+	// HTTP is where --http serves.
+	HTTP *httpStatus `json:"http,omitempty"`
 }
 
 // addLost says what is in lost+found.

@@ -88,6 +88,7 @@ type mountFlags struct {
 	readOnly          bool
 	allowOther        bool
 	background        bool
+	http              string
 	logLevel          string
 }
 
@@ -134,6 +135,7 @@ func (f *mountFlags) mountFlags(c *cobra.Command) {
 	fl.StringVar(&f.dirMode, "dir-mode", "0755", "mode of directories that carry none, octal")
 	fl.BoolVar(&f.readOnly, "read-only", false, "refuse every change")
 	fl.BoolVar(&f.allowOther, "allow-other", false, "let other users use the mount")
+	fl.StringVar(&f.http, "http", "", "address to serve the web page, /status, /metrics, /healthz and /readyz on; a port alone is one of loopback (default: none)")
 	fl.BoolVar(&f.background, "background", false, "return as soon as the mount serves")
 }
 
@@ -219,6 +221,11 @@ func (f *mountFlags) check() error {
 	}
 	if strings.HasPrefix(f.source, "oss://") && f.endpoint == "" {
 		return exit(exitUsage, errors.New("--endpoint is missing: give the URL of OSS, such as https://oss-cn-hangzhou.aliyuncs.com, or set OSS_ENDPOINT"))
+	}
+	if f.http != "" {
+		if _, _, err := parseHTTP(f.http); err != nil {
+			return err
+		}
 	}
 	_, err := f.ttl()
 	return err

@@ -16,7 +16,12 @@ import (
 	"github.com/ossmount/ossmount/internal/private"
 )
 
-func main() { os.Exit(run(os.Args[1:])) }
+func main() {
+	if len(os.Args) == 2 && os.Args[0] == kernelProbe {
+		os.Exit(runKernelProbe(os.Args[1], os.Stderr))
+	}
+	os.Exit(run(os.Args[1:]))
+}
 
 func run(args []string) int {
 	private.Umask()

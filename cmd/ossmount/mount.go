@@ -74,6 +74,11 @@ type daemon struct {
 	mount  string // absolute
 	since  time.Time
 
+	page     *page // of --http; nil: none
+	health   *health
+	history  history
+	stopping atomic.Bool // the mount is ending
+
 	panics  atomic.Int64 // commands that were ended by an internal error
 	ending  sync.Once
 	hurry   context.Context // ends when nothing shall be waited for any more
@@ -114,7 +119,13 @@ func runMount(c *cobra.Command, f *mountFlags) error {
 		return err
 	}
 	o.Remote, o.Queue, o.Cache, o.Bucket, o.Prefix, o.ControlSocket, o.Log = e.remote, e.q, e.cache, p.bucket, p.prefix, socket, log
-	d := &daemon{f: f, log: log, e: e, fs: fs.New(ctx, o), mount: mountpoint, since: time.Now(), ended: make(chan struct{})}
+	page, err := listenHTTP(f, e.cache.Dir(), log)
+	if err != nil {
+		return err
+	}
+	defer page.close()
+	d := &daemon{f: f, log: log, e: e, fs: fs.New(ctx, o), mount: mountpoint, since: time.Now(), ended: make(chan struct{}),
+		page: page, health: newHealth(mountpoint, e.cache.Dir(), e.q.Damaged)}
 	d.hurry, d.hurryUp = context.WithCancel(ctx)
 	defer d.hurryUp()
 	if err := d.fs.Prime(boundedContext(ctx, 5*time.Second)); err != nil && e.cache.IsNew() {
@@ -134,6 +145,9 @@ func runMount(c *cobra.Command, f *mountFlags) error {
 	defer signal.Stop(signals)
 	go d.onSignals(signals)
 	go d.onUnmount()
+	go d.keepHistory()
+	page.serve(d)
+	defer os.Remove(filepath.Join(e.cache.Dir(), healthFile))
 	fmt.Fprintf(c.OutOrStdout(), "mounted %s on %s\n", p, mountpoint)
 	<-d.ended
 	_ = control.Shutdown(boundedContext(ctx, 5*time.Second)) // the one who asked for the end gets an answer
@@ -186,6 +200,7 @@ const detachAfter = 5 * time.Second
 func (d *daemon) end(drain time.Duration, force bool) {
 	d.ending.Do(func() {
 		defer close(d.ended)
+		d.stopping.Store(true)
 		d.fs.Stop()
 		open := d.fs.Unfinished()
 		if force {
@@ -250,7 +265,19 @@ func (d *daemon) status() (mountStatus, error) {
 	s.Mountpoint, s.PID, s.Since = d.mount, os.Getpid(), d.since.Unix()
 	s.Passthrough = d.fs.Passthrough()
 	s.OpenFiles = append(s.OpenFiles, d.fs.OpenForWriting()...)
+	if d.page != nil {
+		s.HTTP = &httpStatus{Address: d.page.status.Address}
+	}
 	s.Goroutines, s.InternalErrors = runtime.NumGoroutine(), s.Queue.Stats.InternalErrors+d.fs.Panics()+d.panics.Load()
+	return s, err
+}
+
+// statusWithToken is status for those who may act.
+func (d *daemon) statusWithToken() (mountStatus, error) {
+	s, err := d.status()
+	if d.page != nil {
+		s.HTTP = &d.page.status
+	}
 	return s, err
 }
 
