@@ -46,6 +46,7 @@ type transfer struct {
 	stopped bool         // under reading: no body may read any more
 
 	upload atomic.Pointer[progress]
+	flying atomic.Int64 // bytes of bodies under way
 	joined string // ID of the upload of which Complete has made the object; "": none is known to be
 }
 
@@ -127,7 +128,9 @@ func (t *transfer) single() error {
 		defer t.q.pace.release()
 		body := src.all()
 		defer body.Close()
-		ref, err := t.q.remote.Put(ctx, t.row.Key, body, t.row.Size, t.newOptions(tag))
+		flight := t.flies(body)
+		defer flight.land()
+		ref, err := t.q.remote.Put(ctx, t.row.Key, flight, t.row.Size, t.newOptions(tag))
 		if err == nil {
 			t.q.sent(t.row.Size)
 		}

@@ -437,7 +437,9 @@ func (t *transfer) sendPart(u *journal.Upload, s span, src *source) (journal.Par
 		got, err = q.remote.UploadPartCopy(q.send, key, u.ID, s.number, t.row.Base, s.off, s.n)
 	} else {
 		body := src.body(s.off, s.n)
-		got, err = q.remote.UploadPart(q.send, key, u.ID, s.number, body, s.n)
+		flight := t.flies(body)
+		got, err = q.remote.UploadPart(q.send, key, u.ID, s.number, flight, s.n)
+		flight.land()
 		body.Close()
 		err = src.why(err)
 	}

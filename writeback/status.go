@@ -44,6 +44,7 @@ type Uploading struct {
 	Kind  string `json:"kind"`
 	Size  int64  `json:"size"`
 	Sent  int64  `json:"sent"`
+	Under int64  `json:"under_way"` // bytes of requests that have no answer yet, beside those
 	Parts int64  `json:"parts,omitempty"`
 	Done  int64  `json:"parts_done,omitempty"`
 	Open  bool   `json:"open,omitempty"` // it is sent while it still grows
@@ -161,7 +162,7 @@ func (q *Queue) addRunning(s *Status) {
 	}
 	s.Waiting = rest
 	for _, t := range q.running {
-		u := Uploading{Key: t.first.Key, Kind: t.first.Kind.String(), Size: t.first.Size}
+		u := Uploading{Key: t.first.Key, Kind: t.first.Kind.String(), Size: t.first.Size, Under: t.flying.Load()}
 		if t.eager != nil {
 			u.Open, u.Size = true, t.eager.frontier
 		}

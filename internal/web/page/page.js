@@ -50,7 +50,7 @@ function take(a) {
   state(a);
   cards(a);
   uploads(q.uploading || [], a.now);
-  plot({ samples, now: a.now, sent: rate.sent, pending: q.pending });
+  plot({ samples, now: a.now, since: s.since * 1000, sent: rate.sent, pending: q.pending });
   count("tab-carried", q.pending);
   count("tab-stuck", q.parked + q.interrupted);
   count("tab-found", a.found);
@@ -119,6 +119,7 @@ function uploads(all, now) {
     sending.delete(key);
   }
   for (const u of all) {
+    u.sent = Math.min(u.sent + u.under_way, u.size);
     let row = sending.get(u.key);
     if (!row) {
       row = newUpload(u, now);
@@ -130,9 +131,7 @@ function uploads(all, now) {
       row.sent = u.sent;
       row.at = now;
     }
-    row.bar.classList.toggle("open", !u.parts);
-    if (u.parts) bar(row.bar, u.size ? u.sent / u.size : 0);
-    else row.bar.removeAttribute("aria-valuenow");
+    bar(row.bar, u.size ? u.sent / u.size : 0);
     const text = progress(u, row.rate);
     if (row.more.textContent !== text) row.more.textContent = text;
   }
@@ -153,8 +152,7 @@ function newUpload(u, now) {
 
 function progress(u, rate) {
   if (u.kind === "delete") return "delete";
-  if (!u.parts) return size(u.size);
-  return some(`${size(u.sent)} of ${size(u.size)}${u.open ? " so far" : ""}`, `part ${u.parts_done || 0}/${u.parts}`,
+  return some(`${size(u.sent)} of ${size(u.size)}${u.open ? " so far" : ""}`, u.parts && `part ${u.parts_done || 0}/${u.parts}`,
     rate > 0 && `${size(rate)}/s`, rate > 0 && !u.open && `${span((u.size - u.sent) / rate)} left`);
 }
 
@@ -199,6 +197,7 @@ function showFound() {
   fill(all);
   say("page-at", all.length < live.found && !filter ? `the first ${all.length} of ${number.format(live.found)}` : "");
   $("back").disabled = $("next").disabled = true;
+  $("pages").hidden = all.length === live.found;
 }
 
 const drawn = new Map(); // rows of the list
@@ -255,6 +254,7 @@ function button(text, cls, r, does) {
 function pages(n, filter) {
   const q = live && live.status.queue, all = !q ? 0 : list === "stuck" ? q.parked + q.interrupted : q.pending;
   const before = (after.length - 1) * onPage;
+  $("pages").hidden = after.length === 1 && !nextAfter && all <= onPage;
   $("back").disabled = after.length === 1;
   $("next").disabled = !nextAfter;
   say("page-at", n === 0 ? "" : `${number.format(before + 1)} to ${number.format(before + n)}${filter ? "" : ` of ${number.format(Math.max(all, before + n))}`}`);

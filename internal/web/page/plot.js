@@ -41,7 +41,7 @@ function span(s) {
 
 const changes = (n) => `${number.format(n)} change${n === 1 ? "" : "s"}`;
 
-const hour = 3600e3;
+const minute = 60e3;
 
 // round is the next number that is easy to read.
 function round(n) {
@@ -50,16 +50,17 @@ function round(n) {
   return n;
 }
 
-let drawing = null; // what is shown: samples, now, sent (per second)
+let drawing = null; // what is shown: samples, now, since, sent (per second), pending
 let pointed = null; // where in it somebody points, 0 to 1
 
-// plot shows samples of the hour before now.
+// plot shows the samples of the last hour, or since the daemon began.
 function plot(what) {
   drawing = what || drawing;
   if (!drawing) return;
   const box = $("plot"), w = Math.max(240, box.clientWidth), h = 170, bottom = h - 20, top = 14;
-  const { samples, now, sent, pending } = drawing, begin = now - hour;
-  const x = (t) => w * (t - begin) / hour;
+  const { samples, now, since, sent, pending } = drawing;
+  const reach = [5, 10, 20, 30, 60].find((m) => now - since <= m * minute || m === 60), begin = now - reach * minute;
+  const x = (t) => w * (t - begin) / (now - begin);
   const most = round(Math.max(...samples.map((s) => Math.max(s.sent, s.received)), 1));
   const deep = Math.max(...samples.map((s) => s.pending_bytes), 1);
   const y = (v) => bottom - (bottom - top) * v / most;
@@ -74,17 +75,18 @@ function plot(what) {
   }
   for (const part of [.5, 1]) g.append(svg("text", { x: 2, y: y(most * part) - 4 }, `${size(most * part)}/s`));
   if (deep > 1) g.append(svg("text", { x: w - 2, y: top - 4, "text-anchor": "end" }, `backlog up to ${size(deep)}`));
-  for (let m = 60; m >= 0; m -= w < 500 ? 20 : 10) {
-    g.append(svg("text", { x: x(now - m * 60e3), y: h - 4, "text-anchor": m === 60 ? "start" : m === 0 ? "end" : "middle" }, m ? `−${m} min` : "now"));
+  for (let m = reach; m >= 0; m -= reach / 5) {
+    g.append(svg("text", { x: x(now - m * minute), y: h - 4, "text-anchor": m === reach ? "start" : m === 0 ? "end" : "middle" }, m ? `−${m} min` : "now"));
   }
   let about = "\u00a0";
   if (pointed !== null && seen.length) {
-    const at = begin + hour * pointed;
+    const at = begin + (now - begin) * pointed;
     const s = seen.reduce((a, b) => Math.abs(b.at - at) < Math.abs(a.at - at) ? b : a);
     g.append(svg("line", { class: "at", x1: x(s.at), x2: x(s.at), y1: top, y2: bottom }));
     about = `${clock.format(s.at)}: sent ${size(s.sent)}/s, received ${size(s.received)}/s, backlog ${changes(s.pending)}, ${size(s.pending_bytes)}`;
   }
   say("plot-at", about);
+  say("hour", reach === 60 ? "The last hour" : `The last ${reach} minutes`);
   box.replaceChildren(g);
   box.setAttribute("aria-label", `Throughput and backlog over the last hour. ${size(sent)} per second are sent now; the backlog is ${changes(pending)}.`);
 }
