@@ -47,7 +47,7 @@ type transfer struct {
 
 	upload atomic.Pointer[progress]
 	flying atomic.Int64 // bytes of bodies under way
-	joined string // ID of the upload of which Complete has made the object; "": none is known to be
+	joined string       // ID of the upload of which Complete has made the object; "": none is known to be
 }
 
 // progress of a multipart upload.
