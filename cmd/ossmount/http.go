@@ -102,15 +102,19 @@ func listenHTTP(f *mountFlags, cacheDir string, log *slog.Logger) (*page, error)
 	if err != nil {
 		return nil, fmt.Errorf("--http=%s: %w: choose another address", f.http, err)
 	}
-	if at := l.Addr().(*net.TCPAddr); !at.IP.IsLoopback() {
-		log.Warn("--http: whoever reaches this address can read the names and sizes of what is pending", "address", at)
-	}
+	warnIfPublic(l.Addr().(*net.TCPAddr).IP, log)
 	p := &page{listener: l, name: name, file: filepath.Join(cacheDir, tokenFile), status: httpStatus{Address: l.Addr().String(), Token: rand.Text()}}
 	if err := p.keepToken(); err != nil {
 		l.Close()
 		return nil, fmt.Errorf("--http: keep the token: %w", err)
 	}
 	return p, nil
+}
+
+func warnIfPublic(ip net.IP, log *slog.Logger) {
+	if !ip.IsLoopback() {
+		log.Warn("--http: whoever reaches this address can read the names and sizes of what is pending", "address", ip)
+	}
 }
 
 func (p *page) keepToken() error {

@@ -50,7 +50,8 @@ function take(a) {
   state(a);
   cards(a);
   uploads(q.uploading || [], a.now);
-  plot({ samples, now: a.now, since: s.since * 1000, sent: rate.sent, pending: q.pending });
+  const now = { at: a.now, sent: Math.round(rate.sent), received: Math.round(rate.received), pending: q.pending, pending_bytes: q.pending_bytes };
+  plot({ samples: [...samples, now], now: a.now, since: s.since * 1000, sent: rate.sent, pending: q.pending });
   count("tab-carried", q.pending);
   count("tab-stuck", q.parked + q.interrupted);
   count("tab-found", a.found);
@@ -233,7 +234,9 @@ function draw(r) {
   const li = make("li"), path = make("span", "path");
   li.dataset.path = r.path;
   path.append(make("span", `tag ${r.state}`, r.kind === "delete" ? `${r.state} delete` : r.state), r.path);
-  li.append(path, make("span", "why", [r.kind !== "delete" && size(r.size), r.why].filter(Boolean).join(" · ")));
+  const why = make("span", "why");
+  [r.kind !== "delete" && size(r.size), r.why].filter(Boolean).join(" · ").split("`").forEach((text, i) => why.append(i % 2 ? make("code", "", text) : text));
+  li.append(path, why);
   if (r.act) {
     const acts = make("span", "acts");
     if (r.retry) acts.append(button("Retry", "main", r, () => act("retry", r)));
