@@ -232,12 +232,15 @@ func TestWebPageWithManyRows(t *testing.T) {
 	for i := range many {
 		e.write(m.in(fmt.Sprintf("many/file-%04d.txt", i)), "some text")
 	}
+	m.crashWriting("many/never closed", "", "half", 0)
+	m.start()
 	m.crashWriting("many/unfinished", "was", "half", 0)
 	m.start()
 	p := m.page()
 	b := e.browse(p)
 	const rows = `document.querySelectorAll("#rows li").length`
 	b.until("the first page is there", rows+` === 100 && document.getElementById("page-at").textContent === "1 to 100 of 5,201"`)
+	b.picture("many", "light", 1280)
 	b.do(chromedp.Click("#next"))
 	b.until("the next page is there", `!!document.querySelector('#rows li[data-path="many/file-0100.txt"]') && `+rows+` === 100 && document.getElementById("page-at").textContent.startsWith("101 to 200")`)
 	b.enter("filter", "FILE-51")
@@ -264,7 +267,16 @@ func TestWebPageWithManyRows(t *testing.T) {
 	if s := m.status(); s.Queue.Interrupted != 0 || s.Queue.Pending != many+1 {
 		t.Errorf("after the answer: %+v", s.Queue)
 	}
-	b.picture("many", "light", 1280)
+
+	b.enter("filter", "never")
+	b.do(chromedp.Click("#tab-found"))
+	b.until("what was found is there", `document.querySelectorAll("#rows li").length === 1 && !!document.querySelector('#rows li[data-path="many/never closed"] .tag.found')`)
+	b.press("Discard many/never closed")
+	b.do(chromedp.Click("#ask-yes"))
+	b.until("it is gone, too", `document.getElementById("said").textContent === "many/never closed was discarded." && !document.querySelector("#rows li")`)
+	if s := m.status(); len(s.LostAndFound) != 0 {
+		t.Errorf("found: %+v", s.LostAndFound)
+	}
 	b.isQuiet()
 	m.umount(3, "--drain=0s")
 }

@@ -63,6 +63,8 @@ func (d *daemon) keepHistory() {
 	t := time.NewTicker(sampleEach)
 	defer t.Stop()
 	last, was := time.Now(), d.e.remote.Tally()
+	c := d.e.j.Counts()
+	d.history.add(sample{At: last.UnixMilli(), Pending: c.Pending, Bytes: c.Bytes})
 	for {
 		select {
 		case <-d.ended:
