@@ -66,6 +66,7 @@ func (e *env) metric(p pageOf, series string) float64 {
 func TestWhatIsServedOverHTTP(t *testing.T) {
 	t.Parallel()
 	e := setup(t)
+	e.put("there", strings.NewReader(strings.Repeat("what OSS has ", 10_000)))
 	m := e.mount("cache", "--http=0", "--part-size=1MiB", "--multipart-threshold=2MiB")
 	p := m.page()
 	st, err := os.Stat(filepath.Join(m.Cache, "http-token"))
@@ -74,6 +75,7 @@ func TestWhatIsServedOverHTTP(t *testing.T) {
 		t.Errorf("the token's file is %v", st.Mode())
 	}
 
+	e.reads(m.in("there"), strings.Repeat("what OSS has ", 10_000))
 	e.write(m.in("small"), "text")
 	e.write(m.in("big"), strings.Repeat("0123456789abcdef", 4<<20/16))
 	unix.Getxattr(m.in("small"), "user.missing", make([]byte, 8))
@@ -91,6 +93,7 @@ func TestWhatIsServedOverHTTP(t *testing.T) {
 		"ossmount_uploaded_parts_total":   4,
 		"ossmount_uploaded_bytes_total":   4<<20 + 4,
 		"ossmount_oss_reachable":          1,
+		"ossmount_downloaded_bytes_total": 130_000,
 		`ossmount_oss_requests_total{operation="PutObject",result="success"}`:  1,
 		`ossmount_oss_requests_total{operation="UploadPart",result="success"}`: 4,
 		`ossmount_requests_in_flight`:                                          0,

@@ -183,6 +183,9 @@ func TestWebPage(t *testing.T) {
 	first := value[float64](b, progress)
 	b.until("it moves", fmt.Sprintf(`%s > %v`, progress, first))
 	b.until("there is a rate", `/^[1-9].* [KM]iB\/s$/.test(document.getElementById("rate").textContent)`)
+	if e.metric(p, "ossmount_requests_in_flight") < 1 || e.metric(p, `ossmount_changes{state="uploading"}`) != 1 || e.metric(p, `ossmount_changes{state="parked"}`) != 1 {
+		t.Error("the metrics say something else")
+	}
 	b.until("pending rows are listed", `!!document.querySelector('#rows li[data-path="big.iso"]')`)
 
 	b.do(chromedp.Click("#tab-stuck"))

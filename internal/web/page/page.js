@@ -234,9 +234,15 @@ function draw(r) {
   const li = make("li"), path = make("span", "path");
   li.dataset.path = r.path;
   path.append(make("span", `tag ${r.state}`, r.kind === "delete" ? `${r.state} delete` : r.state), r.path);
-  const why = make("span", "why");
-  [r.kind !== "delete" && size(r.size), r.why].filter(Boolean).join(" · ").split("`").forEach((text, i) => why.append(i % 2 ? make("code", "", text) : text));
-  li.append(path, why);
+  li.append(path);
+  const bytes = r.kind === "delete" ? "" : size(r.size);
+  if (bytes && !r.act) li.append(make("span", "size", bytes));
+  const text = [r.act && bytes, r.why].filter(Boolean).join(" · ");
+  if (text) {
+    const why = make("span", "why");
+    text.split("`").forEach((part, i) => why.append(i % 2 ? make("code", "", part) : part));
+    li.append(why);
+  }
   if (r.act) {
     const acts = make("span", "acts");
     if (r.retry) acts.append(button("Retry", "main", r, () => act("retry", r)));
