@@ -182,13 +182,13 @@ func TestHealthIsThatOfTheMountAndTheCacheDisk(t *testing.T) {
 	}
 }
 
-// While the file system hangs, a probe gets an answer, and the next ones too.
-func TestHealthOfAMountThatHangs(t *testing.T) {
+// Where programs meet something else in its place, the mount does not serve.
+func TestHealthOfAMountThatIsCovered(t *testing.T) {
 	t.Parallel()
 	e := setup(t)
 	m := e.mount("cache", "--http=0")
 	p := m.page()
-	e.sh(`mount -t tmpfs tmpfs "$1"`, m.Point) // covers it: what the kernel says there is not of ours
+	e.sh(`mount -t tmpfs tmpfs "$1"`, m.Point)
 	covered := true
 	uncover := func() {
 		if covered {
