@@ -149,6 +149,10 @@ func runMount(c *cobra.Command, f *mountFlags) error {
 	page.serve(d)
 	defer os.Remove(filepath.Join(e.cache.Dir(), healthFile))
 	fmt.Fprintf(c.OutOrStdout(), "mounted %s on %s\n", p, mountpoint)
+	d.notifier().ready(p.String(), mountpoint)
+	watched, unwatch := context.WithCancel(ctx)
+	defer unwatch()
+	go d.notifier().watchdog(watched, d.alive)
 	<-d.ended
 	_ = control.Shutdown(boundedContext(ctx, 5*time.Second)) // the one who asked for the end gets an answer
 	os.Remove(socket)
@@ -201,6 +205,7 @@ func (d *daemon) end(drain time.Duration, force bool) {
 	d.ending.Do(func() {
 		defer close(d.ended)
 		d.stopping.Store(true)
+		d.notifier().stopping(drain)
 		d.fs.Stop()
 		open := d.fs.Unfinished()
 		if force {

@@ -75,6 +75,7 @@ var libraries = []struct {
 	{"github.com/aliyun/aliyun-oss-go-sdk", []string{"internal/remote", "integration/harness", "integration/bench"}, []string{"internal/ossemu", "integration"}},
 	{"github.com/spf13/cobra", []string{"cmd/ossmount"}, nil},
 	{"github.com/KimMachineGun/automemlimit", []string{"cmd/ossmount"}, nil},
+	{"github.com/coreos/go-systemd", []string{"cmd/ossmount"}, nil},
 	{"github.com/bmatcuk/doublestar", []string{"internal/headers"}, nil},
 	{"github.com/prometheus/client_golang", []string{"internal/metrics"}, nil},
 	{"github.com/spf13/pflag", []string{"cmd/ossmount"}, nil},
