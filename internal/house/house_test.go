@@ -53,10 +53,12 @@ var staircase = map[string]struct{ code, tests []string }{
 	// What is deployed, judged by those who read it.
 	"deploy": {tests: []string{"integration/harness/manifest"}},
 	// The built binary from outside: no room at all.
-	"integration":         {code: []string{"integration/harness", "integration/harness/disk"}},
+	"integration":         {code: []string{"integration/harness", "integration/harness/disk", "integration/harness/manifest"}},
 	"integration/demo":    {code: []string{"integration/harness"}},
 	"integration/bench":   {code: []string{"integration/harness"}},
 	"integration/harness": {},
+	// What is deployed on Kubernetes, in the types of its API.
+	"integration/harness/manifest": {},
 	// A disk for the cache directory, whose power can be cut.
 	"integration/harness/disk": {code: []string{"integration/harness"}},
 }
@@ -78,6 +80,8 @@ var libraries = []struct {
 	{"github.com/spf13/cobra", []string{"cmd/ossmount"}, nil},
 	{"github.com/KimMachineGun/automemlimit", []string{"cmd/ossmount"}, nil},
 	{"github.com/coreos/go-systemd", []string{"cmd/ossmount"}, nil},
+	{"k8s.io", []string{"integration/harness/manifest"}, []string{"deploy", "integration"}},
+	{"sigs.k8s.io", []string{"integration/harness/manifest"}, nil},
 	{"github.com/bmatcuk/doublestar", []string{"internal/headers"}, nil},
 	{"github.com/prometheus/client_golang", []string{"internal/metrics"}, nil},
 	{"github.com/spf13/pflag", []string{"cmd/ossmount"}, nil},
