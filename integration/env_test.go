@@ -29,6 +29,10 @@ func TestMain(m *testing.M) {
 		lockerMain(path)
 		return
 	}
+	if spec, ok := os.LookupEnv(containerEnv); ok {
+		containerMain(spec)
+		return
+	}
 	if _, ok := os.LookupEnv(holderEnv); ok {
 		holderMain()
 		return
