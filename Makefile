@@ -7,7 +7,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # What can be tested without a mount; the rules of the house are of lint.
 ROOMS = ./journal ./cache ./writeback ./fs $(shell $(GO) list ./internal/... | grep -v internal/house)
-UNIT  = ./cmd/... $(ROOMS) ./integration/harness/...
+UNIT  = ./cmd/... ./deploy $(ROOMS) ./integration/harness/...
 
 # -count=1: a test that passed yesterday on another kernel or disk has said
 # nothing about this one.
