@@ -130,6 +130,23 @@ func defaultOf(t *testing.T, flag string) time.Duration {
 	return d
 }
 
+// The example has nothing but what mount knows.
+func TestExampleNamesFlagsOfMount(t *testing.T) {
+	help, err := exec.Command("go", "run", "../cmd/ossmount", "mount", "--help").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := regexp.MustCompile(`(?m)^([^#\s:]+):`).FindAllStringSubmatch(read(t, "systemd/example.yaml"), -1)
+	if len(keys) < 3 {
+		t.Fatalf("the example has the keys %q only", keys)
+	}
+	for _, k := range keys {
+		if k[1] != "source" && k[1] != "mountpoint" && !strings.Contains(string(help), " --"+k[1]+" ") {
+			t.Errorf("%s is no flag of mount", k[1])
+		}
+	}
+}
+
 // A mount whose work is left for the next one has not failed, and is not started again
 // for that.
 func TestUnitsKnowTheExitCodes(t *testing.T) {
