@@ -41,6 +41,10 @@ func TestMain(m *testing.M) {
 		programMain(root)
 		return
 	}
+	if url, ok := os.LookupEnv(keyEnv); ok {
+		keyMain(url)
+		return
+	}
 	if dir, ok := os.LookupEnv(disk.ServeEnv); ok {
 		if err := disk.Serve(dir); err != nil {
 			fmt.Fprintln(os.Stderr, "integration:", err)

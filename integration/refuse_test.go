@@ -34,7 +34,7 @@ func TestRefusalsAreOneClearLine(t *testing.T) {
 		return append([]string{"mount", source, point, "--cache-dir=" + e.path(cache), endpoint, v4, debug}, more...)
 	}
 	id, secret := "OSS_ACCESS_KEY_ID="+harness.KeyID, "OSS_ACCESS_KEY_SECRET="+harness.Secret
-	none := []string{"OSS_ACCESS_KEY_ID=", "OSS_ACCESS_KEY_SECRET=", "OSS_ENDPOINT=", "OSS_REGION=", "OSS_SESSION_TOKEN="}
+	none := []string{"OSS_ACCESS_KEY_ID=", "OSS_ACCESS_KEY_SECRET=", "OSS_ENDPOINT=", "OSS_REGION=", "OSS_SESSION_TOKEN=", "ALIBABA_CLOUD_ECS_METADATA_DISABLED=true"}
 	for _, r := range []refused{
 		{"used cache directory, another bucket", mount("oss://another", empty, "used-cache"), nil, 1, []string{"cache"}},
 		{"used cache directory, another prefix", mount(bucket+"/prefix", empty, "used-cache"), nil, 1, []string{"cache"}},
@@ -47,6 +47,8 @@ func TestRefusalsAreOneClearLine(t *testing.T) {
 		{"wrong secret", mount(bucket, empty, "c2"), append(none, id, "OSS_ACCESS_KEY_SECRET=wrong-"+harness.Secret+"-wrong"), 1, []string{"SignatureDoesNotMatch"}},
 		{"wrong key", mount(bucket, empty, "c2"), append(none, "OSS_ACCESS_KEY_ID=nobody", secret), 1, []string{"InvalidAccessKeyId"}},
 		{"no credentials", mount(bucket, empty, "c2"), none, 2, []string{"OSS_ACCESS_KEY_ID"}},
+		{"no such source of credentials", mount(bucket, empty, "c2", "--credentials=vault"), nil, 2, []string{"--credentials=vault", "file:PATH"}},
+		{"no credentials file", mount(bucket, empty, "c2", "--credentials=file:"+e.path("no-key")), nil, 2, []string{"no-key", "make it"}},
 		{"missing bucket", mount("oss://no-such-bucket", empty, "c2"), nil, 1, []string{"no-such-bucket"}},
 		{"OSS away, never mounted", append(mount(bucket, empty, "c2"), "--endpoint=http://127.0.0.1:1"), nil, 1, []string{"127.0.0.1:1"}},
 		{"unknown flag", mount(bucket, empty, "c2", "--frobnicate"), nil, 2, []string{"--frobnicate"}},

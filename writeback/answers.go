@@ -58,7 +58,7 @@ func (q *Queue) hear(op string, asked time.Time, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	was := q.health.away != nil
-	q.health.hears(op, err, now, q.log)
+	q.health.hears(op, asked, err, now, q.log)
 	if was && q.health.away == nil {
 		q.poke()
 	}

@@ -47,10 +47,12 @@ func (h *health) mayStart(now time.Time, running int) (at time.Time, ok bool) {
 	return time.Time{}, true
 }
 
-// hears takes what became of one request.
-func (h *health) hears(op string, err error, now time.Time, log *slog.Logger) {
+// hears takes what became of one request that was begun at asked. One that was under
+// way when nothing more could succeed was let in before that, and says nothing of it.
+func (h *health) hears(op string, asked time.Time, err error, now time.Time, log *slog.Logger) {
 	switch {
 	case saysNothing(err):
+	case h.away != nil && object.KindOf(h.away) == object.Wait && err == nil && asked.Before(h.since):
 	case isOfOSS(err):
 		h.lost(op, err, now, log)
 	case h.away != nil && (statusOf(h.away) == 0 || op == h.op && h.isOver(err)):

@@ -273,7 +273,7 @@ func (a *askedOSS) client(ctx context.Context) (*remote.Client, error) {
 				return
 			}
 		}
-		if a.c, a.err = remote.Open(o); a.err == nil {
+		if a.c, a.err = a.f.connect(o); a.err == nil {
 			a.e.later(a.c.Close)
 		}
 	})

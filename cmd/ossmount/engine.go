@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ossmount/ossmount/cache"
+	"github.com/ossmount/ossmount/internal/credentials"
 	"github.com/ossmount/ossmount/internal/object"
 	"github.com/ossmount/ossmount/internal/ossemu"
 	"github.com/ossmount/ossmount/internal/remote"
@@ -59,7 +60,7 @@ func openEngine(ctx context.Context, f *mountFlags, p place, log *slog.Logger) (
 			return e, err
 		}
 	}
-	if e.remote, err = remote.Open(o); err != nil {
+	if e.remote, err = f.connect(o); err != nil {
 		return e, exit(exitUsage, err)
 	}
 	e.later(e.remote.Close)
@@ -153,8 +154,9 @@ func (e *engine) checkRemote(ctx context.Context, p place) (away, err error) {
 	if err == nil {
 		return nil, nil
 	}
-	if object.KindOf(err) == object.Again && !e.cache.IsNew() && e.cache.Mounted() {
-		e.log.Warn("OSS does not answer; the mount serves what is here, and goes on when OSS is back", "err", err)
+	noAnswer := object.KindOf(err) == object.Again || errors.Is(err, credentials.ErrNoAnswer)
+	if noAnswer && !e.cache.IsNew() && e.cache.Mounted() {
+		e.log.Warn("OSS, or who gives out the key for it, does not answer; the mount serves what is here, and goes on when both do", "err", err)
 		return err, nil
 	}
 	if e.cache.IsNew() {

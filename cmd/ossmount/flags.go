@@ -56,6 +56,7 @@ type mountFlags struct {
 	mountpoint string
 
 	endpoint, region string
+	credentials      string
 	cacheDir         string
 	cacheSize        bytesValue
 	cacheMinFree     bytesValue
@@ -96,6 +97,7 @@ func (f *mountFlags) engineFlags(c *cobra.Command) {
 	fl := c.Flags()
 	fl.StringVar(&f.endpoint, "endpoint", os.Getenv("OSS_ENDPOINT"), "URL of OSS, such as https://oss-cn-hangzhou.aliyuncs.com (OSS_ENDPOINT)")
 	fl.StringVar(&f.region, "region", os.Getenv("OSS_REGION"), "region such as cn-hangzhou: requests are signed with V4 if given, else V1 (OSS_REGION)")
+	f.credentialsFlag(fl)
 	fl.StringVar(&f.cacheDir, "cache-dir", "", "directory for staged files and the journal, one for each mount (default: under the user's cache directory, by bucket and prefix)")
 	fl.Var(&f.partSize, "part-size", "bytes in each part of a multipart upload (0: 8 MiB, growing so that 10,000 parts suffice)")
 	f.threshold = 10 << 20
@@ -278,7 +280,7 @@ func (f *mountFlags) fsOptions() (o fs.Options, err error) {
 }
 
 func (f *mountFlags) remoteOptions(p place, log *slog.Logger) remote.Options {
-	return remote.Options{Endpoint: f.endpoint, Region: f.region, Bucket: p.bucket, Credentials: remote.EnvCredentials(),
+	return remote.Options{Endpoint: f.endpoint, Region: f.region, Bucket: p.bucket,
 		Concurrency: f.concurrency + 8, UploadLimit: int64(f.uploadLimit), TrafficLimit: int64(f.traffic), RequesterPays: f.payer, Log: log, UserAgent: "ossmount/" + version()}
 }
 

@@ -33,8 +33,8 @@ prints "mounted ..." when the mount serves; with --background it returns then.
 
 local:DIR mounts the built-in OSS server, which keeps its objects in DIR.
 
-Credentials come from OSS_ACCESS_KEY_ID, OSS_ACCESS_KEY_SECRET and
-OSS_SESSION_TOKEN. SIGTERM and SIGINT upload what is pending for --drain, then
+The access key comes from OSS_ACCESS_KEY_ID, OSS_ACCESS_KEY_SECRET and
+OSS_SESSION_TOKEN, or from what --credentials names. SIGTERM and SIGINT upload what is pending for --drain, then
 unmount; a second signal unmounts at once. What is pending stays in the journal
 and goes on with the next mount.
 

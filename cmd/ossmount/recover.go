@@ -31,6 +31,7 @@ func (f *recoverFlags) add(c *cobra.Command) {
 	fl.StringVar(&f.cacheDir, "cache-dir", "", "a cache directory that is not mounted, in place of a mount; paths are then as seen from its root")
 	fl.StringVar(&f.mountpoint, "mountpoint", "", "the mount that is meant, where no path says so (default: the only one)")
 	fl.StringVar(&f.remote.region, "region", os.Getenv("OSS_REGION"), "region, as for mount, where OSS must be asked without a mount (OSS_REGION)")
+	f.remote.credentialsFlag(fl)
 }
 
 const recoverStatus = `

@@ -51,6 +51,7 @@ EXIT STATUS
 	fl := c.PersistentFlags()
 	fl.StringVar(&f.endpoint, "endpoint", os.Getenv("OSS_ENDPOINT"), "URL of OSS, as for mount (OSS_ENDPOINT)")
 	fl.StringVar(&f.region, "region", os.Getenv("OSS_REGION"), "region, as for mount (OSS_REGION)")
+	f.credentialsFlag(fl)
 	fl.BoolVar(&f.payer, "requester-pays", false, "be charged for the requests, as a bucket of others may demand")
 	fl.StringVar(&f.cacheDir, "cache-dir", "", "a cache directory whose uploads are marked, too")
 	fl.StringVar(&f.mountpoint, "mountpoint", "", "a mount whose uploads are marked, too")
@@ -177,7 +178,7 @@ func (f *uploadsFlags) open(source string) (*uploadsOf, error) {
 		return nil, exit(exitUsage, errors.New("--endpoint is missing: give the URL of OSS, such as https://oss-cn-hangzhou.aliyuncs.com, or set OSS_ENDPOINT"))
 	}
 	f.concurrency = askedAtOnce
-	c, err := remote.Open(f.remoteOptions(p, slog.New(slog.DiscardHandler)))
+	c, err := f.connect(f.remoteOptions(p, slog.New(slog.DiscardHandler)))
 	if err != nil {
 		return nil, exit(exitUsage, err)
 	}

@@ -123,6 +123,7 @@ type Request struct {
 	Key      string    `json:"key"`
 	Part     int       `json:"part"`
 	UploadID string    `json:"upload_id"`
+	Access   string    `json:"access_key_id"`
 	BytesIn  int64     `json:"bytes_in"`
 	BytesOut int64     `json:"bytes_out"`
 	Status   int       `json:"status"` // 0: no answer was sent
@@ -236,6 +237,15 @@ func (s *Server) Shape(fields map[string]any) error { return s.admin("PUT", "/sh
 
 // Reset forgets counts and log.
 func (s *Server) Reset() error { return s.admin("POST", "/reset", nil, nil) }
+
+// Believe has the server believe a temporary key until it expires, or until then if it
+// knows it already.
+func (s *Server) Believe(id, secret, token string, expires time.Time) error {
+	return s.admin("PUT", "/tokens", map[string]any{"access_key_id": id, "access_key_secret": secret, "security_token": token, "expires": expires}, nil)
+}
+
+// Disbelieve has it refuse a temporary key.
+func (s *Server) Disbelieve(id string) error { return s.admin("DELETE", "/tokens/"+id, nil, nil) }
 
 // Bandwidth limits the bytes per second; 0 is no limit.
 func (s *Server) Bandwidth(n int64) error {

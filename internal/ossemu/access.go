@@ -1,19 +1,6 @@
 package ossemu
 
-import (
-	"crypto/subtle"
-	"strings"
-	"time"
-)
-
-// Token is a temporary access key, as STS gives it out: whoever signs with it
-// must send the security token too.
-type Token struct {
-	AccessKeyID     string
-	AccessKeySecret string
-	SecurityToken   string
-	Expires         time.Time // zero: never
-}
+import "strings"
 
 // secretOf finds the secret of the key that signed, and checks the security
 // token. A temporary key without its token is to OSS a key that does not exist.
@@ -38,19 +25,16 @@ func (c *call) secretOf(sig signature) (string, error) {
 
 // temporary finds the secret that goes with a security token.
 func (c *call) temporary(access, token string) (string, error) {
-	for _, t := range c.s.o.Tokens {
-		if subtle.ConstantTimeCompare([]byte(t.SecurityToken), []byte(token)) != 1 {
-			continue
-		}
-		if t.AccessKeyID != access {
-			return "", refuse(403, "AccessKeyIdAndSecurityTokenNotMatch", "The access key ID does not match the security token.", "")
-		}
-		if !t.Expires.IsZero() && c.clock().After(t.Expires) {
-			return "", refuse(403, "SecurityTokenExpired", "The security token you provided has expired.", "")
-		}
-		return t.AccessKeySecret, nil
+	t, known := c.s.tokens.find(token)
+	switch {
+	case !known:
+		return "", refuse(403, "InvalidSecurityToken", "The security token you provided is invalid.", "")
+	case t.AccessKeyID != access:
+		return "", refuse(403, "AccessKeyIdAndSecurityTokenNotMatch", "The access key ID does not match the security token.", "")
+	case !t.Expires.IsZero() && c.clock().After(t.Expires):
+		return "", refuse(403, "SecurityTokenExpired", "The security token you provided has expired.", "")
 	}
-	return "", refuse(403, "InvalidSecurityToken", "The security token you provided is invalid.", "")
+	return t.AccessKeySecret, nil
 }
 
 // What anybody may do to a bucket or an object that is public, by the ACL that

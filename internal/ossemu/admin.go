@@ -24,6 +24,9 @@ import (
 //	DELETE /faults       takes all out of force
 //	GET    /faults/ID    one of them; ?fired=N&wait=10s waits until it has fired N times, ?held=N until it holds N
 //	DELETE /faults/ID    takes one out of force
+//	GET    /tokens       the temporary keys that are believed, without what is secret of them
+//	PUT    /tokens       has one believed: the JSON of Token; again, with another end, for one that is there
+//	DELETE /tokens       believes none any more; /tokens/ID: not that one
 //	GET    /shape        the Shape in force
 //	PUT    /shape        changes the fields that are named
 //	PUT    /bandwidth    {"bytes_per_second": n}, 0 for unlimited
@@ -41,6 +44,7 @@ func (s *Server) Admin() http.Handler {
 		writeJSON(w, map[string]bool{"ok": true})
 	})
 	s.adminFaults(mux)
+	s.adminTokens(mux)
 	mux.HandleFunc("GET /shape", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.shape.load().Shape) })
 	mux.HandleFunc("PUT /shape", func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(io.LimitReader(r.Body, maxAdminBody))

@@ -28,6 +28,7 @@ type call struct {
 
 	asked       *rate.Limiter // the speed it asked for (x-oss-traffic-limit), or nil
 	delayed     time.Duration // how long its bytes waited in lanes
+	access      string        // ID of the key that it says it was signed with
 	unsigned    bool          // made by nobody we know, on something public
 	secondLevel bool          // path style where the host is one of Options.Domains
 

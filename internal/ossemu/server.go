@@ -19,7 +19,8 @@ type Options struct {
 	// Keys are the access key IDs it believes and their secrets. Empty: every
 	// signed request is refused with InvalidAccessKeyId.
 	Keys map[string]string
-	// Tokens are temporary keys that are believed until they expire.
+	// Tokens are temporary keys that are believed until they expire, from the
+	// beginning; the admin address adds others.
 	Tokens []Token
 	// Domains are the names below which a bucket is the first label of the
 	// host (bucket.oss.test). On them path style is refused, as OSS refuses it;
@@ -57,7 +58,7 @@ func (o Options) withDefaults() Options {
 		o.RestoreTime = time.Minute
 	}
 	o.Keys, o.CNames = maps.Clone(o.Keys), maps.Clone(o.CNames)
-	o.Tokens, o.Domains = slices.Clone(o.Tokens), slices.Clone(o.Domains)
+	o.Domains = slices.Clone(o.Domains)
 	for i, name := range o.Domains {
 		o.Domains[i] = strings.ToLower(name)
 	}
@@ -71,6 +72,7 @@ type Server struct {
 	tally   *tally
 	shape   shape
 	faults  faultSet
+	tokens  tokenSet
 	running running
 	closing chan struct{} // closed by Close: nobody waits any more
 	closed  atomic.Bool
@@ -88,6 +90,9 @@ func Open(ctx context.Context, dir string, o Options) (*Server, error) {
 		return nil, fmt.Errorf("open OSS directory: %w", err)
 	}
 	s := &Server{o: o, store: st, tally: newTally(), closing: make(chan struct{})}
+	for _, t := range o.Tokens {
+		s.tokens.add(t)
+	}
 	s.shape.change(func(v *Shape) { *v = o.Shape })
 	for _, f := range o.Faults {
 		if _, err := s.AddFault(f); err != nil {

@@ -35,6 +35,7 @@ func (c *call) authorise() error {
 	if err != nil {
 		return err
 	}
+	c.access = sig.access
 	secret, err := c.secretOf(sig)
 	if err != nil {
 		return err

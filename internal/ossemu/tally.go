@@ -45,6 +45,7 @@ type requestInfo struct {
 	Key        string    `json:"key,omitempty"`
 	Part       int       `json:"part,omitempty"`
 	UploadID   string    `json:"upload_id,omitempty"`
+	Access     string    `json:"access_key_id,omitempty"` // that it says it was signed with
 	BytesIn    int64     `json:"bytes_in"`
 	BytesOut   int64     `json:"bytes_out"`
 	Status     int       `json:"status"` // 0: no answer was sent
@@ -69,7 +70,7 @@ func newTally() *tally { return &tally{ops: map[string]*opCount{}} }
 func (t *tally) begin(c *call, status int) *entry {
 	e := &entry{t: t, start: c.start, info: requestInfo{
 		Time: c.start, ID: c.id, Op: c.op.name, Bucket: c.bucket, Key: c.key, Part: c.part(),
-		UploadID: c.query.get("uploadId"), BytesIn: c.body.in, Status: status, Code: c.code, Faults: c.fired,
+		UploadID: c.query.get("uploadId"), Access: c.access, BytesIn: c.body.in, Status: status, Code: c.code, Faults: c.fired,
 		DurationMS: milliseconds(time.Since(c.start)),
 	}}
 	if status == 0 {

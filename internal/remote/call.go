@@ -135,11 +135,20 @@ func (c *Client) stream(ctx context.Context, r call) (*answer, error) {
 }
 
 // renewed takes up an error that says that the key is not valid any more: if
-// there is a new one by now, the request has merely to be repeated.
+// there is a new one by now, the request has merely to be repeated. Else the
+// remedy is that of the place where the key comes from.
 func (c *Client) renewed(x *exchange, err error) error {
 	var e *object.Error
-	if errors.As(err, &e) && e.Kind == object.Wait && renewable[e.Code] && c.keys.renew(x.sent) {
-		e.Kind, e.Remedy = object.Again, "there is a new key by now"
+	if !errors.As(err, &e) || e.Kind != object.Wait {
+		return err
+	}
+	if renewable[e.Code] {
+		renewed, remedy := c.keys.renew(x.sent)
+		if e.Remedy = remedy; renewed {
+			e.Kind, e.Remedy = object.Again, "there is a new key by now"
+		}
+	} else if e.Code == "SignatureDoesNotMatch" {
+		e.Remedy = join(e.Remedy, c.keys.held().Remedy)
 	}
 	return err
 }

@@ -41,11 +41,11 @@ func (c *Client) remedy(e *object.Error, prefix string) string {
 	case "NoSuchBucket":
 		return fmt.Sprintf("bucket %q does not exist at %s: create it or correct the name", c.opts.Bucket, c.opts.Endpoint)
 	case "InvalidAccessKeyId":
-		return fmt.Sprintf("the access key is unknown at %s: correct %s", c.opts.Endpoint, envID)
+		return fmt.Sprintf("the access key is unknown at %s", c.opts.Endpoint)
 	case "SignatureDoesNotMatch":
-		return fmt.Sprintf("the secret does not belong to the access key: correct %s (and the region, if one is given)", envSecret)
+		return "the secret does not belong to the access key, or the region is wrong"
 	case "InvalidSecurityToken", "SecurityTokenExpired", "AccessKeyIdAndSecurityTokenNotMatch":
-		return fmt.Sprintf("the security token is not valid (any more): set a new %s with its access key, or none", envToken)
+		return "the security token is not valid (any more), or not that of the access key"
 	case "RequestTimeTooSkewed":
 		return "the clock of this host differs from that of OSS by more than 15 minutes: set it (NTP)"
 	case "AccessDenied":

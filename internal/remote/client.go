@@ -25,7 +25,7 @@ type Options struct {
 	Region string
 	// Bucket that all calls are about.
 	Bucket string
-	// Credentials fetch the key; EnvCredentials reads the environment. Needed.
+	// Credentials fetch the key, when the first request is made. Needed.
 	Credentials Credentials
 	// Concurrency is how many requests at a time the caller means to have;
 	// the connections kept open are sized to it. Default 16.
@@ -49,7 +49,8 @@ type Options struct {
 	// RequesterPays: the caller is charged for the requests and the traffic,
 	// as buckets that are set so demand of all but their owner.
 	RequesterPays bool
-	// Log gets one debug line per request. Default: none.
+	// Log gets one debug line per request, and one when the access key changes or
+	// cannot be renewed. Default: none.
 	Log *slog.Logger
 	// UserAgent is sent with each request. Default ossmount.
 	UserAgent string
@@ -103,10 +104,7 @@ func Open(o Options) (*Client, error) {
 	if o.Credentials == nil {
 		return nil, errors.New("no credentials given")
 	}
-	c := &Client{opts: o, transport: newTransport(o), keys: &keyring{from: o.Credentials}}
-	if _, err := c.keys.current(); err != nil {
-		return nil, err
-	}
+	c := &Client{opts: o, transport: newTransport(o), keys: newKeyring(o.Credentials, o.Log)}
 	if o.UploadLimit > 0 {
 		c.limit = newLimiter(o.UploadLimit)
 	}
@@ -134,8 +132,12 @@ func Open(o Options) (*Client, error) {
 	return c, nil
 }
 
-// Close closes the idle connections. Calls under way go on.
-func (c *Client) Close() { c.transport.CloseIdleConnections() }
+// Close closes the idle connections, and calls off the fetching of a key. Other
+// calls under way go on.
+func (c *Client) Close() {
+	c.keys.close()
+	c.transport.CloseIdleConnections()
+}
 
 // endpointHost checks an endpoint and returns its host name. The SDK takes
 // almost anything and drops a path silently.
@@ -145,7 +147,7 @@ func endpointHost(endpoint string) (string, error) {
 	case err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "":
 		return "", fmt.Errorf("endpoint %q: write it as https://HOST or http://HOST[:PORT]", withoutUser(u, endpoint))
 	case u.User != nil:
-		return "", errors.New("endpoint: no user and password there; the access key comes from the environment")
+		return "", errors.New("endpoint: no user and password there; the access key comes from --credentials")
 	case strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
 		return "", fmt.Errorf("endpoint %q: nothing may follow the host", endpoint)
 	}

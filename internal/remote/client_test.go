@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -40,18 +41,15 @@ func TestOpenChecksItsOptions(t *testing.T) {
 	}
 }
 
-func TestEnvCredentials(t *testing.T) {
-	t.Setenv(envID, "")
-	t.Setenv(envSecret, "")
-	t.Setenv(envToken, "tok")
-	_, err := Open(Options{Endpoint: "http://h", Bucket: "bkt", Credentials: EnvCredentials()})
-	if err == nil || !strings.Contains(err.Error(), envID) || !strings.Contains(err.Error(), envSecret) {
-		t.Fatal(err)
-	}
-	t.Setenv(envID, "id")
-	t.Setenv(envSecret, "sec")
-	if k, err := EnvCredentials().Get(t.Context()); k != (Key{ID: "id", Secret: "sec", Token: "tok"}) || err != nil {
-		t.Fatal(k, err)
+// A key that is printed by mistake, in whatever way, shows no secret.
+func TestKeyIsPrintedWithoutItsSecrets(t *testing.T) {
+	k := Key{ID: "id", Secret: testSecret, Token: testToken}
+	for _, format := range []string{"%v", "%+v", "%#v", "%s"} {
+		for _, v := range []any{k, &k, []Key{k}, struct{ K Key }{k}} {
+			if text := fmt.Sprintf(format, v); strings.Contains(text, testSecret) || strings.Contains(text, testToken) {
+				t.Errorf("%s of %T: %s", format, v, text)
+			}
+		}
 	}
 }
 

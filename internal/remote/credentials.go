@@ -3,17 +3,16 @@ package remote
 import (
 	"context"
 	"fmt"
-	"os"
-	"strings"
 	"time"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
 )
 
 // Credentials fetch the access key. Get is called by many goroutines, and may
-// ask the network. A key that expires is kept until it is about to, or until OSS
-// refuses it, and fetched anew then (keyring.go); one that does not is asked for
-// at each request, so that must be quick, and a changed one is used at once.
+// ask the network; the error says what to do. A key that expires is kept until it
+// is about to, or until OSS refuses it, and fetched anew then (keyring.go); one
+// that does not is asked for at each request, so that must be quick, and a changed
+// one is used at once.
 type Credentials interface {
 	Get(ctx context.Context) (Key, error)
 }
@@ -23,35 +22,18 @@ type Key struct {
 	ID, Secret string
 	Token      string    // the security token of STS; empty with a permanent key
 	Expires    time.Time // of temporary ones; zero: not known, or never
+	Remedy     string    // what to do where OSS refuses it, for error messages
 }
 
-// Names of the environment variables that EnvCredentials reads.
-const (
-	envID     = "OSS_ACCESS_KEY_ID"
-	envSecret = "OSS_ACCESS_KEY_SECRET"
-	envToken  = "OSS_SESSION_TOKEN"
-)
+// String shows which key it is, and nothing that is secret.
+func (k Key) String() string { return fmt.Sprintf("key %q", k.ID) }
 
-// EnvCredentials reads OSS_ACCESS_KEY_ID, OSS_ACCESS_KEY_SECRET and
-// OSS_SESSION_TOKEN (optional) at each request. If one of the first two is
-// missing, Get fails with an error that names what to set.
-func EnvCredentials() Credentials { return envCredentials{} }
+// GoString is String, for %#v.
+func (k Key) GoString() string { return k.String() }
 
-type envCredentials struct{}
-
-func (envCredentials) Get(context.Context) (Key, error) {
-	k := Key{ID: os.Getenv(envID), Secret: os.Getenv(envSecret), Token: os.Getenv(envToken)}
-	var missing []string
-	if k.ID == "" {
-		missing = append(missing, envID)
-	}
-	if k.Secret == "" {
-		missing = append(missing, envSecret)
-	}
-	if len(missing) > 0 {
-		return Key{}, fmt.Errorf("no credentials: set the environment variable %s", strings.Join(missing, " and "))
-	}
-	return k, nil
+// sameAs reports that OSS cannot tell k from another key.
+func (k Key) sameAs(other Key) bool {
+	return k.ID == other.ID && k.Secret == other.Secret && k.Token == other.Token
 }
 
 // provider is the keyring as the SDK wants it.
@@ -69,6 +51,10 @@ func (p provider) GetCredentialsE() (oss.Credentials, error) {
 	}
 	return accessKey{k}, nil
 }
+
+// codeNoKey stands in an error where a code of OSS would, when there is no key to
+// ask OSS with.
+const codeNoKey = "NoCredentials"
 
 // credentialsError marks an error of Credentials.Get, so that it can be told
 // from one of the network behind the SDK.

@@ -21,7 +21,8 @@
 //   - No error text and no log line holds a credential, a signature or a
 //     string to sign.
 //
-// A Client is used by many goroutines at once. It starts no goroutine beside
-// those of net/http, which Close ends; it touches no disk, so a crash leaves
+// A Client is used by many goroutines at once. It starts goroutines of net/http,
+// and one that fetches an access key before the old one expires (keyring.go);
+// Close ends all of them. It touches no disk, so a crash leaves
 // nothing here. What a crash leaves at OSS is the journal's concern.
 package remote

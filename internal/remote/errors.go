@@ -94,7 +94,7 @@ func failure(ctx context.Context, r call, x *exchange, whole bool, bodyErr, err 
 	var noKey *credentialsError
 	switch {
 	case errors.As(err, &noKey):
-		e.Kind, e.Fate, e.Err = object.Wait, object.NotSent, noKey
+		e.Kind, e.Fate, e.Code, e.Err = object.Wait, object.NotSent, codeNoKey, noKey
 	case x.status >= 300:
 		ref, mine := readRefusal(x)
 		e.Code, e.Err = ref.Code, ref

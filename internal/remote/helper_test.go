@@ -18,7 +18,7 @@ const (
 type fixed struct{ id, secret, token string }
 
 func (f fixed) Get(context.Context) (Key, error) {
-	return Key{ID: f.id, Secret: f.secret, Token: f.token}, nil
+	return Key{ID: f.id, Secret: f.secret, Token: f.token, Remedy: "write another one"}, nil
 }
 
 // open makes a client of the bucket bkt at url.

@@ -438,9 +438,9 @@ func TestCheckNamesTheRemedy(t *testing.T) {
 		text string
 	}{
 		"no such bucket":   {h.URL, func(o *Options) { o.Bucket = "other" }, object.Wait, "create it or correct the name"},
-		"unknown key":      {h.URL, func(o *Options) { o.Credentials = fixed{"nobody", testSecret, ""} }, object.Wait, envID},
-		"wrong secret":     {h.URL, func(o *Options) { o.Credentials = fixed{testID, "wrong", ""} }, object.Wait, envSecret},
-		"wrong secret, V4": {h.URL, func(o *Options) { o.Credentials, o.Region = fixed{testID, "wrong", ""}, "cn-hangzhou" }, object.Wait, envSecret},
+		"unknown key":      {h.URL, func(o *Options) { o.Credentials = fixed{"nobody", testSecret, ""} }, object.Wait, "write another one"},
+		"wrong secret":     {h.URL, func(o *Options) { o.Credentials = fixed{testID, "wrong", ""} }, object.Wait, "write another one"},
+		"wrong secret, V4": {h.URL, func(o *Options) { o.Credentials, o.Region = fixed{testID, "wrong", ""}, "cn-hangzhou" }, object.Wait, "write another one"},
 		"wrong region":     {h.URL, func(o *Options) { o.Region = "cn-beijing" }, object.Wait, "region"},
 		"nobody there":     {gone.URL, func(o *Options) {}, object.Again, "check the endpoint and the network"},
 		"something else":   {portal.URL, func(o *Options) {}, object.Again, "does not answer as OSS does"},
