@@ -242,6 +242,7 @@ func (x *file) interrupt() error {
 	}
 	row.Interrupted = true
 	var seq uint64
+	is := false // from now on
 	err = x.fs.commit(func(c *writeback.Change) error {
 		if x.n.gone {
 			return nil
@@ -249,14 +250,19 @@ func (x *file) interrupt() error {
 		x.rootLocked(row)
 		seq = c.Seq()
 		row.Key = x.n.keyLocked()
-		if cur, err := c.Row(row.Key); err != nil || cur == nil && x.named && !x.changed {
+		cur, err := c.Row(row.Key)
+		if err != nil || cur == nil && x.named && !x.changed {
 			return err // OSS has it as it is
 		}
+		is = cur == nil || !cur.Interrupted
 		return c.Put(row)
 	})
 	if err == nil {
 		x.committedLocked(seq, true)
 		x.fs.unfresh(x.n)
+		if is {
+			x.fs.o.Log.Warn("interrupted: the file is open for writing while the mount ends; the bytes are kept", "key", row.Key)
+		}
 	}
 	return err
 }

@@ -52,6 +52,7 @@ type Options struct {
 	Close, Fsync      Level         // defaults Journal, Disk
 	EagerSkip         []string      // patterns (path.Match) of names that are not sent while they are open
 	ReadOnly          bool
+	NoExec            bool   // no program on the mount can be started
 	Passthrough       bool   // the kernel serves contents itself where it can
 	ControlSocket     string // shown as user.ossmount.control of the root
 	Log               *slog.Logger
@@ -175,6 +176,9 @@ func (f *FS) kernelOptions() []string {
 	opts := []string{"default_permissions"}
 	if f.o.ReadOnly {
 		opts = append(opts, "ro")
+	}
+	if f.o.NoExec {
+		opts = append(opts, "noexec")
 	}
 	return opts
 }

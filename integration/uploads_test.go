@@ -93,6 +93,12 @@ func TestUploadsThatWereLeftAreAbortedByAge(t *testing.T) {
 			t.Errorf("%+v is marked", u)
 		}
 	}
+	if u := list("--mountpoint=" + m.Point)[ours]; u.Owner != m.Point {
+		t.Errorf("with --mountpoint it is marked as of %q", u.Owner)
+	}
+	if r := e.command(1, append([]string{"uploads", "list", source, "--mountpoint=" + e.dir}, where...)...); !strings.Contains(r.Err, e.dir) {
+		t.Errorf("a --mountpoint that is none: %v", r)
+	}
 	if u := all[withParts.UploadID]; u.Parts != 2 || u.Bytes != 2000 {
 		t.Errorf("parts: %+v", u)
 	}

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -339,6 +339,7 @@ func (q *Queue) hasSettled(t *transfer, ref object.Ref, seq uint64, s settled) {
 	if !s.published {
 		return
 	}
+	q.tell(t)
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.stats.Objects++
@@ -359,6 +360,19 @@ func (q *Queue) hasSettled(t *transfer, ref object.Ref, seq uint64, s settled) {
 		}
 		q.confirmed[base.Key] = base
 	}
+}
+
+// tell logs that a change is on OSS: what went in parts, and took its time, is of
+// interest, each of thousands of small files is not.
+func (q *Queue) tell(t *transfer) {
+	level, what := slog.LevelDebug, "uploaded"
+	switch {
+	case t.row.Kind == journal.Delete:
+		what = "deleted"
+	case t.joined != "":
+		level = slog.LevelInfo
+	}
+	q.log.Log(context.Background(), level, what, "key", t.row.Key, "size", t.row.Size)
 }
 
 // settled is what a settle has to tell when it is committed.
@@ -525,17 +539,6 @@ func (t *transfer) settleNow(tx *journal.Tx, cur *Row, ref object.Ref, s *settle
 		return tx.PutRow(cur)
 	}
 	return tx.DropRow(key)
-}
-
-// metaOf is the user metadata of what is published with b under a tag.
-func metaOf(b journal.Begun, tag string) object.Meta {
-	m := object.Meta{}
-	maps.Copy(m, b.Meta)
-	if b.Attr.Mode != 0 {
-		b.Attr.AddTo(m)
-	}
-	m[object.TagMeta] = tag
-	return m
 }
 
 // keepClean makes the local bytes, if they are those of the new version, its

@@ -92,3 +92,14 @@ func (t *transfer) meta(b journal.Begun, tag string) object.Meta {
 	}
 	return all
 }
+
+// metaOf is the user metadata of what is published with b under a tag.
+func metaOf(b journal.Begun, tag string) object.Meta {
+	m := object.Meta{}
+	maps.Copy(m, b.Meta)
+	if b.Attr.Mode != 0 {
+		b.Attr.AddTo(m)
+	}
+	m[object.TagMeta] = tag
+	return m
+}

@@ -191,6 +191,7 @@ func (t *transfer) initiate(u *journal.Upload) (err error) {
 		return err
 	}
 	crash.At("upload begun, ID not noted")
+	q.log.Debug("an upload has begun", "key", row.Key, "size", row.Size)
 	q.mu.Lock()
 	q.reconciled[u.ID] = true
 	q.mu.Unlock()

@@ -54,7 +54,15 @@ func (q *Queue) Retry(key string) (w Waiting, err error) {
 		c.touched[key] = r.Due
 		return c.tx.PutRow(r) // with its note: the same request is repeated (R8)
 	})
+	q.decided("tried again on demand", err, "key", key, "was", w.State, "reason", w.Reason)
 	return w, err
+}
+
+// decided logs what somebody has had done.
+func (q *Queue) decided(what string, err error, attrs ...any) {
+	if err == nil {
+		q.log.Info(what, attrs...)
+	}
 }
 
 // stuck returns the row of key, which waits for somebody to act.
@@ -112,6 +120,7 @@ func (q *Queue) PublishHeld(key string, force bool) (w Waiting, err error) {
 		next.Parked = "" // which another change of a damaged file keeps
 		return c.tx.PutRow(&next)
 	})
+	q.decided("published on demand", err, "key", key, "was", w.State, "size", w.Size)
 	return w, err
 }
 
@@ -142,6 +151,7 @@ func (q *Queue) DiscardHeld(key string) (w Waiting, back string, err error) {
 		}
 		return c.giveUp(r)
 	})
+	q.decided("discarded on demand", err, "key", key, "was", w.State, "size", w.Size)
 	return w, back, err
 }
 
@@ -216,7 +226,9 @@ func (q *Queue) DiscardFound(n uint64) (cache.Lost, error) {
 	if err != nil {
 		return l, err
 	}
-	return l, q.c.DropLost(n)
+	err = q.c.DropLost(n)
+	q.decided("found bytes are discarded on demand", err, "content", n, "was", l.Key(), "size", l.Size)
+	return l, err
 }
 
 // Publishable returns why a content of lost+found cannot be published, or nil. One

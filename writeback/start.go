@@ -163,6 +163,9 @@ func (q *Queue) judge(tx *journal.Tx, r *Row, cut bool) (changed bool) {
 	}
 	switch {
 	case torn && (!r.Interrupted || r.Size != sign.Size || r.HasCRC):
+		if !r.Interrupted {
+			q.log.Warn("interrupted: the file was being written when the last mount ended; the bytes are kept", "key", r.Key)
+		}
 		r.Interrupted, r.Open = true, true
 		r.ForgetSum()
 		q.asFound(r, sign.Size)

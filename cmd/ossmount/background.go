@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -42,7 +43,7 @@ func inBackground(c *cobra.Command, f *mountFlags) error {
 	if err != nil {
 		return err
 	}
-	daemon := exec.Command(self, withoutBackground(os.Args[1:])...)
+	daemon := exec.Command(self, inForeground(os.Args[1:])...)
 	daemon.Stderr = log
 	daemon.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	out, err := daemon.StdoutPipe()
@@ -65,8 +66,11 @@ func inBackground(c *cobra.Command, f *mountFlags) error {
 	return exit(code, fmt.Errorf("the mount did not come up: %s", lastLine(path)))
 }
 
-func withoutBackground(args []string) (out []string) {
-	for _, a := range args {
+// inForeground are the arguments of mount for the daemon itself, wherever it is said
+// that it runs in the background.
+func inForeground(args []string) []string {
+	out := []string{args[0], "--background=false"}
+	for _, a := range args[1:] {
 		if a != "--background" && !strings.HasPrefix(a, "--background=") {
 			out = append(out, a)
 		}
@@ -74,11 +78,19 @@ func withoutBackground(args []string) (out []string) {
 	return out
 }
 
+// lastLine is why a daemon has ended, as its log says.
 func lastLine(path string) string {
 	b, err := os.ReadFile(path)
 	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
 	if err != nil || lines[len(lines)-1] == "" {
 		return "see " + path
 	}
-	return strings.TrimPrefix(lines[len(lines)-1], "ossmount: ")
+	last := lines[len(lines)-1]
+	var line struct {
+		Msg string `json:"msg"`
+	}
+	if json.Unmarshal([]byte(last), &line) == nil && line.Msg != "" {
+		return line.Msg
+	}
+	return strings.TrimPrefix(last, "ossmount: ")
 }

@@ -90,19 +90,24 @@ EXIT STATUS
 }
 
 func umount(ctx context.Context, path string, in umountRequest) error {
-	abs, err := filepath.Abs(path)
+	abs, err := resolve(path)
 	if err != nil {
 		return err
 	}
-	if real, err := filepath.EvalSymlinks(abs); err == nil {
-		abs = real
-	}
-	socket, root, err := findControl(path)
-	if err != nil || root != abs {
-		if mountedOn(abs) != "" { // its daemon is dead
-			return detach(abs)
-		}
+	if mountedOn(abs) == "" {
 		return exit(exitFailed, fmt.Errorf("%s is not a mount of ossmount", path))
+	}
+	socket, err := controlOf(abs)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded) && !in.Force:
+		return exit(exitFailed, fmt.Errorf("the daemon of %s does not answer: --force detaches the mount, and leaves its work in the journal", path))
+	case errors.Is(err, context.DeadlineExceeded):
+		if err := detach(abs); err != nil {
+			return fmt.Errorf("detach %s: %w", path, err)
+		}
+		return exit(exitPending, fmt.Errorf("%s is detached, but its daemon is there still, and does not answer: end it; what is pending stays in the journal", path))
+	case err != nil: // it is dead
+		return detach(abs)
 	}
 	var out umountAnswer
 	if err := call(ctx, socket, "/umount", in, &out); err != nil {
@@ -203,7 +208,7 @@ EXIT STATUS
 			if f.cacheDir == "" {
 				return exit(exitUsage, errors.New("--cache-dir is missing: name the cache directory of the mount"))
 			}
-			if err := f.checkEngine(); err != nil {
+			if err := whence(c.Flags(), f.checkEngine()); err != nil {
 				return err
 			}
 			return drain(c.Context(), f, timeout)

@@ -37,7 +37,8 @@ type mountStatus struct {
 	CacheDir     string               `json:"cache_dir"`
 	PID          int                  `json:"pid,omitempty"`
 	Version      string               `json:"version"`
-	Since        int64                `json:"since,omitempty"` // Unix seconds
+	Since        int64                `json:"since,omitempty"`  // Unix seconds
+	Ending       bool                 `json:"ending,omitempty"` // it drains, and ends then
 	Queue        writeback.Status     `json:"queue"`
 	OpenFiles    []string             `json:"open_for_writing"`
 	Passthrough  bool                 `json:"passthrough"` // the kernel serves local files itself

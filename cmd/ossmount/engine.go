@@ -64,7 +64,7 @@ func openEngine(ctx context.Context, f *mountFlags, p place, log *slog.Logger) (
 		return e, exit(exitUsage, err)
 	}
 	e.later(e.remote.Close)
-	if err := e.openCache(f, p, o.Endpoint); err != nil {
+	if err := e.openCache(ctx, f, p, o.Endpoint); err != nil {
 		return e, err
 	}
 	away, err := e.checkRemote(ctx, p)
@@ -86,7 +86,7 @@ func openEngine(ctx context.Context, f *mountFlags, p place, log *slog.Logger) (
 	return e, nil
 }
 
-func (e *engine) openCache(f *mountFlags, p place, endpoint string) error {
+func (e *engine) openCache(ctx context.Context, f *mountFlags, p place, endpoint string) error {
 	dir, err := f.cacheDirOf(p)
 	if err != nil {
 		return err
@@ -103,7 +103,7 @@ func (e *engine) openCache(f *mountFlags, p place, endpoint string) error {
 		endpoint = "local:" + p.local
 	}
 	id := cache.Identity{Endpoint: endpoint, Bucket: p.bucket, Prefix: p.prefix}
-	if e.cache, err = openCacheSoon(dir, f.cacheOptions(id, total), e.log); err != nil {
+	if e.cache, err = openCacheSoon(ctx, dir, f.cacheOptions(id, total), e.log); err != nil {
 		return err
 	}
 	e.later(func() { e.cache.Close() })
@@ -111,22 +111,40 @@ func (e *engine) openCache(f *mountFlags, p place, endpoint string) error {
 }
 
 // openCacheSoon opens the cache directory; where another process has it, that
-// may be a daemon which is about to end (H46).
-func openCacheSoon(dir string, o cache.Options, log *slog.Logger) (*cache.Cache, error) {
-	deadline := time.Now().Add(5 * time.Second)
-	for said := false; ; said = true {
+// may be a daemon which is about to end (H46): it is waited for while it says so.
+func openCacheSoon(ctx context.Context, dir string, o cache.Options, log *slog.Logger) (*cache.Cache, error) {
+	const grace = 5 * time.Second
+	deadline := time.Now().Add(grace)
+	said := ""
+	for {
 		c, err := cache.Open(dir, o)
+		who := "another process has the cache directory; waiting for it to end"
+		if errors.Is(err, cache.ErrBusy) && isEnding(ctx, dir) {
+			who = "a daemon that is about to end has the cache directory; waiting for it"
+			deadline = time.Now().Add(grace)
+		}
 		if !errors.Is(err, cache.ErrBusy) || time.Now().After(deadline) {
 			if errors.Is(err, cache.ErrBusy) {
 				err = fmt.Errorf("%w: unmount the other one first, or give this mount a --cache-dir of its own", err)
 			}
 			return c, err
 		}
-		if !said {
-			log.Info("another process has the cache directory; waiting for it to end", "dir", dir)
+		if who != said {
+			log.Info(who, "dir", dir)
+			said = who
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
+}
+
+// isEnding reports that the daemon which has the cache directory is about to end.
+func isEnding(ctx context.Context, dir string) bool {
+	socket, err := cache.ControlSocket(dir)
+	if err != nil {
+		return false
+	}
+	var s mountStatus
+	return call(boundedContext(ctx, time.Second), socket, "/status", struct{}{}, &s) == nil && s.Ending
 }
 
 // cacheDirOf returns --cache-dir, or the one that belongs to what is mounted.

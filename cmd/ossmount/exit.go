@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"strings"
+
+	"github.com/spf13/cobra"
 )
 
 // Exit codes; docs/cli.md promises them.
@@ -32,8 +34,9 @@ func (e *exitError) Error() string {
 
 func (e *exitError) Unwrap() error { return e.err }
 
-// report prints err as one line on stderr and returns the exit code.
-func report(err error) int {
+// report prints the error of a command as one line on stderr, in the format of its
+// log, and returns the exit code.
+func report(c *cobra.Command, err error) int {
 	if err == nil {
 		return 0
 	}
@@ -48,7 +51,14 @@ func report(err error) int {
 		code = exitUsage
 		err = fmt.Errorf("%s (see ossmount --help)", firstLine(err.Error()))
 	}
-	fmt.Fprintln(os.Stderr, "ossmount:", strings.ReplaceAll(err.Error(), "\n", "; "))
+	text := strings.ReplaceAll(err.Error(), "\n", "; ")
+	if f := c.Flags().Lookup("log-format"); f != nil && f.Value.String() == "json" {
+		if log, err := newLogger("info", "json"); err == nil {
+			log.Error(text, "exit", code)
+			return code
+		}
+	}
+	fmt.Fprintln(os.Stderr, "ossmount:", text)
 	return code
 }
 

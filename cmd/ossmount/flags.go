@@ -25,8 +25,16 @@ import (
 // multiples; KiB, MB and the like are understood too).
 type bytesValue int64
 
-func (v *bytesValue) String() string { return strconv.FormatInt(int64(*v), 10) }
-func (v *bytesValue) Type() string   { return "bytes" }
+// String is the size in the largest unit of which it is a multiple.
+func (v *bytesValue) String() string {
+	n, unit := int64(*v), 0
+	for n != 0 && n%1024 == 0 && unit < 4 {
+		n, unit = n/1024, unit+1
+	}
+	return strconv.FormatInt(n, 10) + []string{"", "KiB", "MiB", "GiB", "TiB"}[unit]
+}
+
+func (v *bytesValue) Type() string { return "bytes" }
 func (v *bytesValue) Set(s string) error {
 	n, err := parseBytes(s)
 	if err == nil {
@@ -87,16 +95,21 @@ type mountFlags struct {
 	pprof             bool
 	eagerSkip         []string
 	readOnly          bool
+	noExec            bool
 	allowOther        bool
 	background        bool
 	http              string
 	logLevel          string
+	logFormat         string
+	config            string
+	options           []string
 }
 
 func (f *mountFlags) engineFlags(c *cobra.Command) {
 	fl := c.Flags()
-	fl.StringVar(&f.endpoint, "endpoint", os.Getenv("OSS_ENDPOINT"), "URL of OSS, such as https://oss-cn-hangzhou.aliyuncs.com (OSS_ENDPOINT)")
-	fl.StringVar(&f.region, "region", os.Getenv("OSS_REGION"), "region such as cn-hangzhou: requests are signed with V4 if given, else V1 (OSS_REGION)")
+	fl.StringVar(&f.config, "config", "", "file of settings in YAML, named as the flags (docs/configuration.md)")
+	fl.StringVar(&f.endpoint, "endpoint", "", "URL of OSS, such as https://oss-cn-hangzhou.aliyuncs.com (OSS_ENDPOINT)")
+	fl.StringVar(&f.region, "region", "", "region such as cn-hangzhou: requests are signed with V4 if given, else V1 (OSS_REGION)")
 	f.credentialsFlag(fl)
 	fl.StringVar(&f.cacheDir, "cache-dir", "", "directory for staged files and the journal, one for each mount (default: under the user's cache directory, by bucket and prefix)")
 	fl.Var(&f.partSize, "part-size", "bytes in each part of a multipart upload (0: 8 MiB, growing so that 10,000 parts suffice)")
@@ -111,6 +124,10 @@ func (f *mountFlags) engineFlags(c *cobra.Command) {
 	fl.StringVar(&f.conflict, "conflict", "overwrite", "when somebody else has changed the object: overwrite (the last writer wins) or keep-both (ours becomes NAME.conflict-HOST-TIME)")
 	fl.BoolVar(&f.keepACL, "keep-acl", false, "an object that is rewritten keeps its ACL, at one request more each (tags are kept anyway)")
 	fl.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
+	fl.StringVar(&f.logFormat, "log-format", "text", "text, or json: each line of the log is an object")
+	markSettings(fl)
+	_ = fl.SetAnnotation("endpoint", alsoIn, []string{"OSS_ENDPOINT"})
+	_ = fl.SetAnnotation("region", alsoIn, []string{"OSS_REGION"})
 }
 
 func (f *mountFlags) mountFlags(c *cobra.Command) {
@@ -136,18 +153,19 @@ func (f *mountFlags) mountFlags(c *cobra.Command) {
 	fl.StringVar(&f.fileMode, "file-mode", "0644", "mode of objects that carry none, octal")
 	fl.StringVar(&f.dirMode, "dir-mode", "0755", "mode of directories that carry none, octal")
 	fl.BoolVar(&f.readOnly, "read-only", false, "refuse every change")
+	fl.BoolVar(&f.noExec, "no-exec", false, "no program on the mount can be started")
 	fl.BoolVar(&f.allowOther, "allow-other", false, "let other users use the mount")
 	fl.StringVar(&f.http, "http", "", "address to serve the web page, /status, /metrics, /healthz and /readyz on; a port alone is one of loopback (default: none)")
 	fl.BoolVar(&f.background, "background", false, "return as soon as the mount serves")
+	fl.StringVar(&f.source, "source", "", "what is mounted, as the first argument says it")
+	fl.StringVar(&f.mountpoint, "mountpoint", "", "where, as the second argument says it")
+	_ = fl.MarkHidden("source") // they are arguments; a file and the environment have none
+	_ = fl.MarkHidden("mountpoint")
+	markSettings(fl)
+	fl.StringArrayVarP(&f.options, "options", "o", nil, "flags in the form of fstab(5), such as cache_dir=DIR,ro,allow_other (may be repeated)")
 }
 
-func (f *mountFlags) logger() (*slog.Logger, error) {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
-		return nil, exit(exitUsage, fmt.Errorf("--log-level=%s: use debug, info, warn or error", f.logLevel))
-	}
-	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})), nil
-}
+func (f *mountFlags) logger() (*slog.Logger, error) { return newLogger(f.logLevel, f.logFormat) }
 
 // place is what is mounted.
 type place struct {
@@ -199,61 +217,60 @@ func octal(flag, v string) (os.FileMode, error) {
 	return os.FileMode(n), nil
 }
 
-// check refuses flags that mean nothing, before anything is touched.
+// check refuses flags that mean nothing, before anything is touched: its error holds
+// all that do.
 func (f *mountFlags) check() error {
-	if err := oneOf("close", f.close, "journal", "disk", "remote"); err != nil {
-		return err
-	}
-	if err := oneOf("fsync", f.fsync, "journal", "disk", "remote"); err != nil {
-		return err
-	}
-	if err := oneOf("eager", cmp.Or(f.eager, "off"), "on", "off"); err != nil {
-		return err
-	}
-	if err := oneOf("passthrough", cmp.Or(f.passthrough, "off"), "auto", "off"); err != nil {
-		return err
+	_, ttl := f.ttl()
+	_, fileMode := octal("file-mode", f.fileMode)
+	_, dirMode := octal("dir-mode", f.dirMode)
+	errs := []error{
+		oneOf("close", f.close, "journal", "disk", "remote"),
+		oneOf("fsync", f.fsync, "journal", "disk", "remote"),
+		oneOf("eager", cmp.Or(f.eager, "off"), "on", "off"),
+		oneOf("passthrough", cmp.Or(f.passthrough, "off"), "auto", "off"),
+		f.checkEngine(), ttl, fileMode, dirMode,
 	}
 	for _, p := range f.eagerSkip {
 		if _, err := path.Match(p, ""); err != nil {
-			return exit(exitUsage, fmt.Errorf("--eager-skip=%s: use patterns such as *.tmp", p))
+			errs = append(errs, exit(exitUsage, fmt.Errorf("--eager-skip=%s: use patterns such as *.tmp", p)))
 		}
 	}
-	if err := f.checkEngine(); err != nil {
-		return err
+	if f.source != "" {
+		if _, err := parseSource(f.source); err != nil {
+			errs = append(errs, fmt.Errorf("--source: %w", err))
+		}
 	}
 	if strings.HasPrefix(f.source, "oss://") && f.endpoint == "" {
-		return exit(exitUsage, errors.New("--endpoint is missing: give the URL of OSS, such as https://oss-cn-hangzhou.aliyuncs.com, or set OSS_ENDPOINT"))
+		errs = append(errs, exit(exitUsage, errors.New("--endpoint is missing: give the URL of OSS, such as https://oss-cn-hangzhou.aliyuncs.com, or set OSS_ENDPOINT")))
 	}
 	if f.http != "" {
 		if _, _, err := parseHTTP(f.http); err != nil {
-			return err
+			errs = append(errs, err)
 		}
 	}
-	_, err := f.ttl()
-	return err
+	return errors.Join(errs...)
 }
 
 // checkEngine is check for what engineFlags defines.
 func (f *mountFlags) checkEngine() error {
-	if err := oneOf("conflict", f.conflict, "overwrite", "keep-both"); err != nil {
-		return err
-	}
+	_, log := f.logger()
+	errs := []error{log, oneOf("conflict", f.conflict, "overwrite", "keep-both")}
 	if f.concurrency < 1 || f.concurrency > 1000 {
-		return exit(exitUsage, fmt.Errorf("--upload-concurrency=%d: use 1 to 1000", f.concurrency))
+		errs = append(errs, exit(exitUsage, fmt.Errorf("--upload-concurrency=%d: use 1 to 1000", f.concurrency)))
 	}
 	if f.partSize != 0 && (f.partSize < writeback.MinPartSize || f.partSize > writeback.MaxPartSize) {
-		return exit(exitUsage, fmt.Errorf("--part-size=%d: OSS takes parts of 100 KiB to 5 GiB", f.partSize))
+		errs = append(errs, exit(exitUsage, fmt.Errorf("--part-size=%s: OSS takes parts of 100 KiB to 5 GiB", &f.partSize)))
 	}
 	if f.threshold < 1 || f.threshold > writeback.MaxPartSize {
-		return exit(exitUsage, fmt.Errorf("--multipart-threshold=%d: a PutObject holds at most 5 GiB", f.threshold))
+		errs = append(errs, exit(exitUsage, fmt.Errorf("--multipart-threshold=%s: a PutObject holds at most 5 GiB", &f.threshold)))
 	}
 	if f.traffic != 0 && (f.traffic < remote.MinTrafficLimit || f.traffic > remote.MaxTrafficLimit) {
-		return exit(exitUsage, fmt.Errorf("--traffic-limit=%d: OSS takes 30KiB to 100MiB (0: no limit)", f.traffic))
+		errs = append(errs, exit(exitUsage, fmt.Errorf("--traffic-limit=%s: OSS takes 30KiB to 100MiB (0: no limit)", &f.traffic)))
 	}
 	if _, err := headers.Parse(f.headers); err != nil {
-		return exit(exitUsage, fmt.Errorf("--upload-header=%w", err))
+		errs = append(errs, exit(exitUsage, fmt.Errorf("--upload-header=%w", err)))
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func (f *mountFlags) ttl() (time.Duration, error) {
@@ -268,7 +285,7 @@ func (f *mountFlags) ttl() (time.Duration, error) {
 }
 
 func (f *mountFlags) fsOptions() (o fs.Options, err error) {
-	o = fs.Options{EagerSkip: f.eagerSkip, UID: f.uid, GID: f.gid, Stall: f.stall, ReadOnly: f.readOnly, Passthrough: f.passthrough == "auto", Close: fs.Level(f.close), Fsync: fs.Level(f.fsync)}
+	o = fs.Options{EagerSkip: f.eagerSkip, UID: f.uid, GID: f.gid, Stall: f.stall, ReadOnly: f.readOnly, NoExec: f.noExec, Passthrough: f.passthrough == "auto", Close: fs.Level(f.close), Fsync: fs.Level(f.fsync)}
 	if o.MetaTTL, err = f.ttl(); err != nil {
 		return o, err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -30,6 +31,57 @@ func FuzzFlags(f *testing.F) {
 		}
 		if again, err := parseSource(p.String()); err != nil || again != p {
 			t.Errorf("%q is %+v, written as %q, which is %+v %v", s, p, p.String(), again, err)
+		}
+	})
+}
+
+// FuzzConfig reads files of settings: each is settings or an error with its place.
+func FuzzConfig(f *testing.F) {
+	for _, s := range []string{"close: disk\n", "eager-skip: [a, 'b']\n", "a: &x 1\nb: *x\n<<: *x\n", "? [a]\n: b\n", "- 1\n", "close: |\n  disk\n", "\tclose: 1", "close: !!str disk\n", "---\n---\n", "uid: 0x10\ndrain: .inf\n", "{close: disk, fsync: }", "close: {\n", "\"close\": 'disk'\n", "%YAML 1.2\n---\n#\n"} {
+		f.Add(s)
+	}
+	known := settingsOf(mountCommand().Flags())
+	f.Fuzz(func(t *testing.T, s string) {
+		items, err := parseConfig("file", []byte(s), known)
+		for _, e := range each(err) {
+			if !strings.HasPrefix(e.Error(), "file:") {
+				t.Errorf("%q: the error %q does not say where", s, e)
+			}
+		}
+		for _, it := range items {
+			flag := known[it.name]
+			if flag == nil || !strings.HasPrefix(it.where, "file:") {
+				t.Fatalf("%q holds %+v", s, it)
+			}
+			if err := it.set(flag); err != nil && !strings.HasPrefix(err.Error(), "file:") {
+				t.Errorf("%q: the error %q does not say where", s, err)
+			}
+		}
+	})
+}
+
+// FuzzOptions divides texts of options, and puts them together again.
+func FuzzOptions(f *testing.F) {
+	for _, s := range []string{"ro,cache_dir=/x", `a=b\,c,d`, `a="b,c",d`, `a="b`, `a=\\,b`, "=", ",,=x,", `a="",b`, `a=""`} {
+		f.Add(s)
+	}
+	known := settingsOf(mountCommand().Flags())
+	f.Fuzz(func(t *testing.T, s string) {
+		_, _ = fromOptions([]string{s}, known)
+		options, err := splitOptions(s)
+		if err != nil {
+			return
+		}
+		var texts []string
+		for _, o := range options {
+			if o.value != nil && strings.HasPrefix(*o.value, `"`) {
+				return // written \", which cannot be
+			}
+			texts = append(texts, o.String())
+		}
+		again, err := splitOptions(strings.Join(texts, ","))
+		if err != nil || !reflect.DeepEqual(again, options) {
+			t.Errorf("%q is %+v, written as %q, which is %+v %v", s, options, texts, again, err)
 		}
 	})
 }

@@ -20,7 +20,7 @@ func main() {
 	if len(os.Args) == 2 && os.Args[0] == kernelProbe {
 		os.Exit(runKernelProbe(os.Args[1], os.Stderr))
 	}
-	os.Exit(run(os.Args[1:]))
+	os.Exit(called(os.Args))
 }
 
 func run(args []string) int {
@@ -44,15 +44,17 @@ EXIT STATUS
 		SilenceUsage:  true,
 		Args:          cobra.NoArgs,
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
+
+		PersistentPreRunE: settle,
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(mountCommand(), umountCommand(), statusCommand(), waitCommand(), drainCommand(), recoverCommand(), retryCommand(), uploadsCommand(), serverCommand(), versionCommand())
+	root.AddCommand(mountCommand(), umountCommand(), statusCommand(), waitCommand(), drainCommand(), recoverCommand(), retryCommand(), uploadsCommand(), serverCommand(), configCommand(), versionCommand())
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return exit(exitUsage, fmt.Errorf("%w (see ossmount %s --help)", err, c.Name()))
 	})
 	root.SetArgs(args)
-	err := root.ExecuteContext(context.Background())
-	return report(err)
+	c, err := root.ExecuteContextC(context.Background())
+	return report(c, err)
 }
 
 // usage wraps a check of arguments so that its error is one of usage.

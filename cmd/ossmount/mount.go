@@ -26,12 +26,17 @@ import (
 func mountCommand() *cobra.Command {
 	f := &mountFlags{}
 	c := &cobra.Command{
-		Use:   "mount oss://BUCKET[/PREFIX]|local:DIR MOUNTPOINT",
+		Use:   "mount [oss://BUCKET[/PREFIX]|local:DIR MOUNTPOINT]",
 		Short: "Mount a bucket, a prefix of it, or a local directory of objects",
 		Long: `Mount a bucket, or a prefix of it, as a directory. Runs in the foreground and
 prints "mounted ..." when the mount serves; with --background it returns then.
 
 local:DIR mounts the built-in OSS server, which keeps its objects in DIR.
+
+Each flag can also stand in a file (--config), in the environment (OSSMOUNT_CACHE_DIR
+for --cache-dir) and among options in the form of fstab (-o), and so can both
+arguments, as "source" and "mountpoint". A flag wins over -o, that over the
+environment, and that over the file.
 
 The access key comes from OSS_ACCESS_KEY_ID, OSS_ACCESS_KEY_SECRET and
 OSS_SESSION_TOKEN, or from what --credentials names. SIGTERM and SIGINT upload what is pending for --drain, then
@@ -41,6 +46,7 @@ and goes on with the next mount.
 EXAMPLES
   ossmount mount oss://my-bucket/data /mnt/data --endpoint=https://oss-cn-hangzhou.aliyuncs.com --region=cn-hangzhou
   ossmount mount local:./objects /mnt/test
+  ossmount mount --config=/etc/ossmount/data.yaml
 
 EXIT STATUS
   0  unmounted, nothing is pending
@@ -48,11 +54,13 @@ EXIT STATUS
   2  wrong usage
   3  unmounted, pending work stays in the journal
   4  unmounted, something is parked`,
-		Args: usage(cobra.ExactArgs(2)),
-		RunE: func(c *cobra.Command, args []string) error {
-			f.source, f.mountpoint = args[0], args[1]
-			if err := f.check(); err != nil {
+		Args: usage(bothOrNone),
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := whence(c.Flags(), f.check()); err != nil {
 				return err
+			}
+			if f.source == "" || f.mountpoint == "" {
+				return exit(exitUsage, fmt.Errorf("it is not said what is mounted, and where: name both, or give source and mountpoint in the file of --config: usage: %s", c.UseLine()))
 			}
 			if f.background {
 				return inBackground(c, f)
@@ -62,6 +70,14 @@ EXIT STATUS
 	}
 	f.mountFlags(c)
 	return c
+}
+
+// bothOrNone checks the arguments of mount.
+func bothOrNone(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return cobra.ExactArgs(2)(c, args)
 }
 
 // daemon is a mount that serves.
@@ -148,6 +164,7 @@ func runMount(c *cobra.Command, f *mountFlags) error {
 	go d.keepHistory()
 	page.serve(d)
 	defer os.Remove(filepath.Join(e.cache.Dir(), healthFile))
+	log.Info("mounted", "source", p.String(), "mountpoint", mountpoint, "cache_dir", e.cache.Dir(), "version", version())
 	fmt.Fprintf(c.OutOrStdout(), "mounted %s on %s\n", p, mountpoint)
 	d.notifier().ready(p.String(), mountpoint)
 	watched, unwatch := context.WithCancel(ctx)
@@ -156,12 +173,10 @@ func runMount(c *cobra.Command, f *mountFlags) error {
 	<-d.ended
 	_ = control.Shutdown(boundedContext(ctx, 5*time.Second)) // the one who asked for the end gets an answer
 	os.Remove(socket)
-	if d.text != "" {
-		fmt.Fprintln(os.Stderr, "ossmount:", d.text)
-	}
 	if d.code != 0 {
-		return exit(d.code, nil)
+		return exit(d.code, errors.New(d.text))
 	}
+	log.Info("unmounted: nothing is pending", "mountpoint", mountpoint)
 	return nil
 }
 
@@ -193,6 +208,9 @@ func (d *daemon) onSignals(signals <-chan os.Signal) {
 // ends (H46).
 func (d *daemon) onUnmount() {
 	d.server.Wait()
+	if !d.stopping.Load() {
+		d.log.Info("somebody else has unmounted; what is pending is uploaded first", "drain", d.f.drain)
+	}
 	d.end(d.f.drain, false)
 }
 
@@ -267,7 +285,7 @@ func (d *daemon) desk() *desk {
 
 func (d *daemon) status() (mountStatus, error) {
 	s, err := d.e.status()
-	s.Mountpoint, s.PID, s.Since = d.mount, os.Getpid(), d.since.Unix()
+	s.Mountpoint, s.PID, s.Since, s.Ending = d.mount, os.Getpid(), d.since.Unix(), d.stopping.Load()
 	s.Passthrough = d.fs.Passthrough()
 	s.OpenFiles = append(s.OpenFiles, d.fs.OpenForWriting()...)
 	if d.page != nil {

@@ -2,11 +2,13 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -100,6 +102,53 @@ func answers(path string) bool {
 	}
 	conn.Close()
 	return true
+}
+
+// hung is how long a daemon may take to say where its control socket is.
+const hung = 10 * time.Second
+
+// controlOf asks the mount on path for its control socket. The daemon may be hung, and
+// then the call is, too; it ends with this process.
+func controlOf(path string) (socket string, err error) {
+	type answer struct {
+		socket string
+		err    error
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		buf := make([]byte, 4096)
+		n, err := unix.Getxattr(path, controlAttr, buf)
+		answers <- answer{string(buf[:max(n, 0)]), err}
+	}()
+	select {
+	case a := <-answers:
+		return a.socket, a.err
+	case <-time.After(hung):
+		return "", context.DeadlineExceeded
+	}
+}
+
+// resolve is the path without links, found without asking what may be mounted on it.
+func resolve(path string) (string, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	for range 40 {
+		dir, err := filepath.EvalSymlinks(filepath.Dir(abs))
+		if err != nil {
+			return "", err
+		}
+		abs = filepath.Join(dir, filepath.Base(abs))
+		to, err := os.Readlink(abs)
+		if err != nil {
+			return abs, nil
+		}
+		if abs = to; !filepath.IsAbs(to) {
+			abs = filepath.Join(dir, to)
+		}
+	}
+	return "", fmt.Errorf("%s: too many links", path)
 }
 
 func detach(path string) error { return unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) }

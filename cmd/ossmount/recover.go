@@ -32,6 +32,7 @@ func (f *recoverFlags) add(c *cobra.Command) {
 	fl.StringVar(&f.mountpoint, "mountpoint", "", "the mount that is meant, where no path says so (default: the only one)")
 	fl.StringVar(&f.remote.region, "region", os.Getenv("OSS_REGION"), "region, as for mount, where OSS must be asked without a mount (OSS_REGION)")
 	f.remote.credentialsFlag(fl)
+	markSettings(fl, "region")
 }
 
 const recoverStatus = `

@@ -56,6 +56,7 @@ EXIT STATUS
 	fl.StringVar(&f.cacheDir, "cache-dir", "", "a cache directory whose uploads are marked, too")
 	fl.StringVar(&f.mountpoint, "mountpoint", "", "a mount whose uploads are marked, too")
 	fl.DurationVar(&f.olderThan, "older-than", 0, "only uploads that began so long ago, or longer")
+	markSettings(fl, "endpoint", "region", "requester-pays")
 	c.AddCommand(uploadsList(f), uploadsAbort(f))
 	return c
 }

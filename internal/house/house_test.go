@@ -87,6 +87,8 @@ var libraries = []struct {
 	// The provider's own client judges the services of the tests (docs/decisions/0019).
 	{"github.com/aliyun/credentials-go", nil, []string{"integration/harness/keys"}},
 	{"github.com/spf13/cobra", []string{"cmd/ossmount"}, nil},
+	{"github.com/goccy/go-yaml", []string{"cmd/ossmount"}, nil}, // the parser with the right lines in its errors
+	{"github.com/agnivade/levenshtein", []string{"cmd/ossmount"}, nil},
 	{"github.com/KimMachineGun/automemlimit", []string{"cmd/ossmount"}, nil},
 	{"github.com/coreos/go-systemd", []string{"cmd/ossmount"}, nil},
 	{"k8s.io", []string{"integration/harness/manifest"}, []string{"deploy", "integration"}},
