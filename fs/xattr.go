@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"net/url"
 	"slices"
@@ -16,9 +17,12 @@ import (
 
 // Attributes that tell about a file.
 const (
-	xattrState   = "user.ossmount.state"   // clean, pending, uploading 3/12, parked: reason, interrupted, archived
-	xattrControl = "user.ossmount.control" // of the root: the path of the control socket
-	xattrOurs    = "user.ossmount."
+	xattrState    = "user.ossmount.state"    // clean, pending, paused, uploading 3/12, parked: reason, interrupted, archived
+	xattrProgress = "user.ossmount.progress" // SENT/SIZE bytes of what is to be sent
+	xattrETag     = "user.ossmount.etag"     // of the version on OSS that is shown
+	xattrURL      = "user.ossmount.url"      // oss://BUCKET/KEY
+	xattrControl  = "user.ossmount.control"  // of the root: the path of the control socket
+	xattrOurs     = "user.ossmount."
 )
 
 // metaXattr is the user metadata that keeps user.* as ossfs 1.x does: JSON of
@@ -47,8 +51,40 @@ func (n *node) told(ctx context.Context, name string) (string, bool, error) {
 			v, err = n.restoreState(ctx, v)
 		}
 		return v, true, err
+	case name == xattrProgress:
+		v, err := n.toldProgress()
+		return v, true, err
+	case name == xattrETag:
+		v, err := n.toldETag(ctx)
+		return v, true, err
+	case name == xattrURL:
+		return "oss://" + n.fs.o.Bucket + "/" + n.key(), true, nil
 	}
 	return "", false, nil
+}
+
+// toldProgress is how much OSS has acknowledged of what is to be sent.
+func (n *node) toldProgress() (string, error) {
+	sent, size, ok, err := n.fs.q.Progress(n.key())
+	if err == nil && !ok {
+		err = fail(syscall.ENODATA)
+	}
+	return fmt.Sprintf("%d/%d", sent, size), err
+}
+
+// toldETag is the ETag of the version that the name shows; a change that is pending
+// has none yet.
+func (n *node) toldETag(ctx context.Context) (string, error) {
+	ctx, cancel := n.fs.patient(ctx)
+	defer cancel()
+	e, err := n.entry(ctx)
+	if err != nil {
+		return "", err
+	}
+	if e.row != nil || e.ref.ETag == "" {
+		return "", fail(syscall.ENODATA)
+	}
+	return strings.Trim(e.ref.ETag, `"`), nil
 }
 
 // readXattrs takes the extended attributes out of user metadata; what cannot

@@ -126,6 +126,9 @@ func (t *transfer) single() error {
 			return object.Ref{}, errStopped
 		}
 		defer t.q.pace.release()
+		if t.isPaused() {
+			return object.Ref{}, errPaused
+		}
 		body := src.all()
 		defer body.Close()
 		flight := t.flies(body)
@@ -162,6 +165,9 @@ func (t *transfer) publish(tag string, send func(ctx context.Context, tag string
 	if q.work.Err() != nil {
 		return errStopped
 	}
+	if t.isPaused() {
+		return errPaused
+	}
 	if t.changedUnseen() {
 		return errSuperseded
 	}
@@ -182,6 +188,8 @@ func (t *transfer) publish(tag string, send func(ctx context.Context, tag string
 		return t.withoutEffect(errSuperseded)
 	case t.isStopped() || q.work.Err() != nil:
 		return t.withoutEffect(errStopped)
+	case t.isPaused():
+		return t.withoutEffect(errPaused)
 	}
 	crash.At("noted, not sent")
 	started := time.Now()

@@ -46,8 +46,9 @@ func (q *Queue) gathersUntil(now time.Time) (at time.Time, wait bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	at = q.gathering.Add(min(q.o.Delay, time.Second))
+	_, paused := q.pauses[""]
 	switch {
-	case len(q.deletes) == 0:
+	case len(q.deletes) == 0, paused:
 		return time.Time{}, true
 	case q.draining && q.carriers == 0, !at.After(now):
 		return time.Time{}, false

@@ -78,7 +78,7 @@ func (q *Queue) grows(r *Row) (e *eager, begin bool) {
 	switch {
 	case q.running[r.Key] != nil: // R1
 		return nil, false
-	case q.health.away != nil, q.isDeniedAtLocked(&row), q.work.Err() != nil, len(q.eagers) >= q.o.Concurrency, time.Now().Before(q.eagerAfter):
+	case q.health.away != nil, q.isDeniedAtLocked(&row), q.work.Err() != nil, len(q.eagers) >= q.o.Concurrency, q.pausedLocked(r.Key), time.Now().Before(q.eagerAfter):
 		return e, false // perhaps later
 	}
 	q.running[r.Key], q.eagers[r.Content] = e.transfer, e

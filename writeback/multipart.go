@@ -179,6 +179,9 @@ func (t *transfer) planned(u *journal.Upload, parts map[int]journal.Part) ([]spa
 // request, the ID before the first part.
 func (t *transfer) initiate(u *journal.Upload) (err error) {
 	q, row := t.q, t.row
+	if t.isPaused() {
+		return errPaused
+	}
 	if err := t.noteUpload(u); err != nil {
 		return err
 	}
@@ -366,13 +369,16 @@ func (t *transfer) sendParts(u *journal.Upload, todo []span, have map[int]journa
 	for n, h := range have {
 		all[n] = h
 	}
-	var probe error
+	var probe, paused error
 	g, ctx := errgroup.WithContext(q.work) // ctx only keeps further parts from being begun
 	for _, s := range todo {
 		if _, ok := have[s.number]; ok {
 			continue
 		}
 		release, err := t.partSlot(ctx, !s.copy, s.n)
+		if errors.Is(err, errPaused) {
+			paused = err
+		}
 		if err != nil {
 			break
 		}
@@ -404,63 +410,12 @@ func (t *transfer) sendParts(u *journal.Upload, todo []span, have map[int]journa
 		return nil, errSuperseded
 	case t.isStopped() || q.work.Err() != nil:
 		return nil, errStopped
+	case paused != nil:
+		return nil, paused
 	case len(all) < len(todo):
 		return nil, errAgainNow
 	}
 	return all, nil
-}
-
-// partSlot waits for room for one more request with a body of n bytes.
-func (t *transfer) partSlot(ctx context.Context, body bool, n int64) (release func(), err error) {
-	q := t.q
-	if t.superseded.Load() || t.isStopped() {
-		return nil, errStopped
-	}
-	if err := q.pace.acquire(ctx); err != nil {
-		return nil, err
-	}
-	if !body {
-		return func() { q.pace.release() }, nil
-	}
-	n = min(n, q.o.InFlight)
-	if err := q.bodies.Acquire(ctx, n); err != nil {
-		q.pace.release()
-		return nil, err
-	}
-	return func() { q.bodies.Release(n); q.pace.release() }, nil
-}
-
-func (t *transfer) sendPart(u *journal.Upload, s span, src *source) (journal.Part, error) {
-	q, key := t.q, t.row.Key
-	var got object.Part
-	var err error
-	if s.copy {
-		got, err = q.remote.UploadPartCopy(q.send, key, u.ID, s.number, t.row.Base, s.off, s.n)
-	} else {
-		body := src.body(s.off, s.n)
-		flight := t.flies(body)
-		got, err = q.remote.UploadPart(q.send, key, u.ID, s.number, flight, s.n)
-		flight.land()
-		body.Close()
-		err = src.why(err)
-	}
-	if err != nil {
-		return journal.Part{}, err
-	}
-	if !s.copy {
-		q.sentPart(s.n)
-	}
-	crash.At("part sent, not noted")
-	p := journal.Part{Number: s.number, Off: s.off, Size: s.n, Copied: s.copy, ETag: got.ETag, CRC64: got.CRC64, HasCRC: got.HasCRC}
-	_, err = q.j.Update(func(tx *journal.Tx) error {
-		cur, err := tx.Upload(key)
-		if err != nil || cur == nil || cur.Num != u.Num {
-			return err
-		}
-		return tx.PutPart(u.Num, p)
-	})
-	crash.At("part noted")
-	return p, err
 }
 
 // checksums asks for the CRC64 of those parts of which OSS has not said any: it

@@ -46,6 +46,9 @@ func (q *Queue) Publish(ctx context.Context, n uint64, stall time.Duration) erro
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-patience.C:
+			if q.isPaused(row.Key) {
+				return fmt.Errorf("%q is not on OSS yet: uploads are paused; it stays pending", row.Key)
+			}
 			return fmt.Errorf("%q is not on OSS yet: no progress for %s; it stays pending", row.Key, stall)
 		case <-q.work.Done():
 			return errStopped

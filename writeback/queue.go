@@ -172,7 +172,8 @@ type Queue struct {
 	denials     denials
 	debtsDenied map[string]*deniedDebts // by directory
 	draining    bool
-	awaited     int // how many wait for rows to be carried
+	pauses      map[string]time.Time // since when, by key; "": of all (pause.go)
+	awaited     int                  // how many wait for rows to be carried
 	yield       yield
 	lookups     atomic.Int64                      // names that programs have looked up
 	open        map[uint64]int                    // contents open for writing
@@ -234,6 +235,7 @@ func Open(ctx context.Context, o Options) (*Queue, error) {
 		retries:     map[string]*retry{},
 		failures:    map[string]int64{},
 		denials:     newDenials(),
+		pauses:      map[string]time.Time{},
 		yield:       newYield(o.Delay),
 		debtsDenied: map[string]*deniedDebts{},
 		open:        map[uint64]int{},

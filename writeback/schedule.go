@@ -66,6 +66,9 @@ func (q *Queue) pick() (next time.Time) {
 func (q *Queue) room(now time.Time) (at time.Time, free bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if _, paused := q.pauses[""]; paused {
+		return time.Time{}, false // its end wakes the scheduler
+	}
 	if q.carriers >= 2*q.o.Concurrency { // half of them may be waiting for the horizon
 		return time.Time{}, false
 	}
@@ -287,7 +290,7 @@ func (q *Queue) stopped() {
 // complete.
 func (q *Queue) admitKey(tx *journal.Tx, key string, gather bool) (t *transfer, full bool, err error) {
 	row, err := tx.Row(key)
-	if err != nil || row == nil || !row.Waiting() || gather && q.waits(row) {
+	if err != nil || row == nil || !row.Waiting() || q.isPaused(key) || gather && q.waits(row) {
 		return nil, false, err
 	}
 	answered := row.Note != nil && row.Note.Answered
@@ -404,6 +407,9 @@ func (q *Queue) admit(row *Row, at uint64, looked, circle, gather bool) (t *tran
 		return nil, false
 	case looked && !circle:
 		q.blockLocked(row.Key, row.Seq, time.Time{}, stillNeeded)
+		if len(q.pauses) > 0 {
+			q.announceLocked() // it may be the last that was waited for
+		}
 		return nil, false
 	case !held.IsZero() && !q.o.rules.noR2:
 		q.blockLocked(row.Key, row.Seq, held, "an open file still reads the object that it replaces")

@@ -26,6 +26,8 @@ type Status struct {
 	AwayNext    int64  `json:"oss_away_next_try,omitempty"`
 	Damaged     string `json:"damaged,omitempty"`
 
+	Paused *Paused `json:"paused,omitempty"` // by somebody
+
 	Rebuilt  *Rebuilt `json:"rebuilt,omitempty"` // what this start took up without a journal
 	Denied   []Denied `json:"denied,omitempty"`  // what a policy does not permit, and what waits for it
 	Requests Requests `json:"requests"`
@@ -145,6 +147,7 @@ func (q *Queue) addRunning(s *Status) {
 	if q.health.away != nil {
 		s.Away, s.AwaySince, s.AwayNext = q.health.away.Error(), q.health.since.UnixNano(), q.health.next.UnixNano()
 	}
+	s.Paused = q.pausedStatusLocked()
 	s.Denied, s.Requests = q.deniedStatusLocked(), q.pace.now()
 	if q.damaged != nil {
 		s.Damaged = q.damaged.Error()
@@ -155,6 +158,9 @@ func (q *Queue) addRunning(s *Status) {
 			continue
 		}
 		w.Reason = q.blocked[w.Key].why
+		if q.pausedLocked(w.Key) {
+			w.State, w.Reason = pausedState, ""
+		}
 		if r := q.retries[w.Key]; r != nil {
 			w.Tries = r.n
 		}
@@ -175,7 +181,7 @@ func (q *Queue) addRunning(s *Status) {
 }
 
 // State tells the state of one key as user.ossmount.state has it: clean,
-// pending, "uploading 3/12", "parked: reason", interrupted.
+// pending, paused, "uploading 3/12", "parked: reason", interrupted.
 func (q *Queue) State(key string) (string, error) {
 	row, err := q.Row(key)
 	switch {
@@ -191,7 +197,10 @@ func (q *Queue) State(key string) (string, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	t := q.running[key]
-	if t == nil {
+	switch {
+	case t == nil && q.pausedLocked(key):
+		return pausedState, nil
+	case t == nil:
 		return "pending", nil
 	}
 	if p := t.upload.Load(); p != nil {
@@ -203,13 +212,14 @@ func (q *Queue) State(key string) (string, error) {
 // Left is what keeps a drain or wait from being over.
 type Left struct {
 	Pending int // rows that the engine will still carry
+	Paused  int // of these: rows that wait for the end of a pause
 	Stuck   int // parked and interrupted rows
 	Why     string
 }
 
 // Wait returns when no row of the file key, or beneath it if it ends in "/",
-// or of all if it is "", can be carried any further, or when ctx ends; Left is
-// zero when all is on OSS (H45).
+// or of all if it is "", can be carried any further, unless a pause ends, or when
+// ctx ends; Left is zero when all is on OSS (H45).
 func (q *Queue) Wait(ctx context.Context, key string) (Left, error) {
 	q.await(1)
 	defer q.await(-1)
@@ -218,7 +228,7 @@ func (q *Queue) Wait(ctx context.Context, key string) (Left, error) {
 		changed := q.changed
 		q.mu.Unlock()
 		left, err := q.left(key)
-		if err != nil || left.Pending == 0 {
+		if err != nil || left.Pending == left.Paused {
 			return left, err
 		}
 		select {
@@ -240,8 +250,7 @@ func (q *Queue) await(by int) {
 
 func (q *Queue) left(key string) (left Left, err error) {
 	if key == "" {
-		c := q.j.Counts()
-		return Left{Pending: c.Pending, Stuck: c.Parked + c.Interrupted}, nil
+		return q.leftOfAll()
 	}
 	err = q.j.View(func(tx *journal.Tx) error {
 		for r, err := range tx.Rows(key, "") {
@@ -253,6 +262,10 @@ func (q *Queue) left(key string) (left Left, err error) {
 			}
 			if r.Waiting() {
 				left.Pending++
+				if q.rests(r.Key) {
+					left.Paused++
+					continue
+				}
 				return nil // one is enough to wait for
 			}
 			left.Stuck++

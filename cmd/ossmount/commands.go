@@ -29,6 +29,10 @@ func (d *daemon) handlers() http.Handler {
 	mux.Handle("POST /umount", handle(d.umount))
 	mux.Handle("POST /recover", handle(d.desk().do))
 	mux.Handle("POST /uploads", handle(d.uploads))
+	mux.Handle("POST /uploads/list", handle(d.intents))
+	mux.Handle("POST /uploads/parts", handle(d.parts))
+	mux.Handle("POST /uploads/pause", handle(d.pause))
+	mux.Handle("POST /limit", handle(d.limit))
 	mux.Handle("POST /goroutines", handle(goroutines))
 	if d.f.pprof { // curl --unix-socket SOCKET http://mount/debug/pprof/profile
 		mux.HandleFunc("GET /debug/pprof/", profiles.Index)
@@ -133,7 +137,7 @@ func waitCommand() *cobra.Command {
 EXIT STATUS
   0  it is
   1  failed
-  3  not yet, and the timeout is over
+  3  not yet, and the timeout is over, or uploads are paused
   4  something there is parked or interrupted: see ossmount status`,
 		Args: usage(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -161,6 +165,8 @@ EXIT STATUS
 
 func leftover(left writeback.Left) error {
 	switch {
+	case left.Paused > 0 && left.Paused == left.Pending:
+		return exit(exitPending, errors.New("not everything is on OSS: uploads are paused (ossmount uploads resume)"))
 	case left.Pending > 0:
 		return exit(exitPending, errors.New("not everything is on OSS yet"))
 	case left.Stuck > 0:
@@ -265,29 +271,47 @@ func drain(ctx context.Context, f *mountFlags, timeout time.Duration) error {
 func statusCommand() *cobra.Command {
 	var cacheDir string
 	var asJSON bool
+	var every time.Duration
 	c := &cobra.Command{
 		Use:   "status [MOUNTPOINT]",
 		Short: "Show what is pending, uploading, parked and found",
 		Long: `Show what is pending, uploading, parked and found: of a mount, or, with
---cache-dir, of a cache directory that is not mounted.`,
+--cache-dir, of a cache directory that is not mounted.
+
+With --watch it is shown again and again, with a bar, the rate and the time that is
+left of each upload, until Ctrl-C or q; where stdout is no terminal, as a line each
+time. Colours are for terminals only, and not where NO_COLOR is set.
+
+EXAMPLES
+  ossmount status /mnt/data
+  ossmount status /mnt/data --watch
+  ossmount status /mnt/data --watch=10s >>uploads.log`,
 		Args: usage(cobra.MaximumNArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
 			if (len(args) == 1) == (cacheDir != "") {
 				return exit(exitUsage, errors.New("name a mount point, or --cache-dir"))
 			}
-			s, err := statusOf(c.Context(), args, cacheDir)
-			if err != nil {
-				return err
+			look := func(ctx context.Context) (mountStatus, error) { return statusOf(ctx, args, cacheDir) }
+			if c.Flags().Changed("watch") {
+				if every < leastInterval {
+					return exit(exitUsage, fmt.Errorf("--watch=%s: use an interval of %s or more", every, leastInterval))
+				}
+				return watch(c, every, asJSON, look)
 			}
 			if asJSON {
-				return printJSON(c.OutOrStdout(), s)
+				s, err := look(c.Context())
+				if err != nil {
+					return err
+				}
+				return indented(c.OutOrStdout(), s)
 			}
-			printStatus(c.OutOrStdout(), s)
-			return nil
+			return showStatus(c, look)
 		},
 	}
 	c.Flags().StringVar(&cacheDir, "cache-dir", "", "a cache directory, mounted or not")
 	c.Flags().BoolVar(&asJSON, "json", false, "as JSON")
+	c.Flags().DurationVar(&every, "watch", 0, "show it again and again, at this interval, until Ctrl-C")
+	c.Flags().Lookup("watch").NoOptDefVal = "1s"
 	return c
 }
 

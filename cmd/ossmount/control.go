@@ -40,6 +40,7 @@ type mountStatus struct {
 	Since        int64                `json:"since,omitempty"`  // Unix seconds
 	Ending       bool                 `json:"ending,omitempty"` // it drains, and ends then
 	Queue        writeback.Status     `json:"queue"`
+	UploadLimit  int64                `json:"upload_limit"` // bytes per second, all uploads together; 0: none
 	OpenFiles    []string             `json:"open_for_writing"`
 	Passthrough  bool                 `json:"passthrough"` // the kernel serves local files itself
 	Cache        cacheStatus          `json:"cache"`

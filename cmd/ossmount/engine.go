@@ -272,6 +272,7 @@ func (e *engine) serveLocal(ctx context.Context, f *mountFlags, o *remote.Option
 func (e *engine) status() (mountStatus, error) {
 	s := mountStatus{Source: e.place.String(), Bucket: e.place.bucket, Prefix: e.place.prefix,
 		Endpoint: e.cache.Identity().Endpoint, CacheDir: e.cache.Dir(), Version: version(), OpenFiles: []string{}}
+	s.UploadLimit = e.remote.UploadLimit()
 	var err error
 	if s.Queue, err = e.q.Status(); err != nil {
 		return s, err

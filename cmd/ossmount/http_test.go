@@ -157,7 +157,7 @@ func TestHistoryKeepsTheLastHour(t *testing.T) {
 // The names in the JSON of status are a stable interface (docs/cli.md).
 func TestNamesInStatusStay(t *testing.T) {
 	s := mountStatus{HTTP: &httpStatus{Token: "t"}, LostAndFound: []cache.Lost{{}}, Queue: writeback.Status{
-		Rebuilt: &writeback.Rebuilt{}, Denied: []writeback.Denied{{}}, Uploading: []writeback.Uploading{{}},
+		Rebuilt: &writeback.Rebuilt{}, Paused: &writeback.Paused{}, Denied: []writeback.Denied{{}}, Uploading: []writeback.Uploading{{}},
 		Waiting: []writeback.Waiting{{}}, Kept: []writeback.Waiting{{}}}}
 	fillIn(reflect.ValueOf(&s).Elem())
 	b, err := json.Marshal(s)

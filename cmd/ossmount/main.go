@@ -48,7 +48,7 @@ EXIT STATUS
 		PersistentPreRunE: settle,
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(mountCommand(), umountCommand(), statusCommand(), waitCommand(), drainCommand(), recoverCommand(), retryCommand(), uploadsCommand(), serverCommand(), configCommand(), versionCommand())
+	root.AddCommand(mountCommand(), umountCommand(), statusCommand(), waitCommand(), drainCommand(), recoverCommand(), retryCommand(), uploadsCommand(), limitCommand(), serverCommand(), configCommand(), versionCommand())
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return exit(exitUsage, fmt.Errorf("%w (see ossmount %s --help)", err, c.Name()))
 	})

@@ -253,6 +253,8 @@ func (d *daemon) verdict(open []string) (int, string) {
 		return exitFailed, err.Error()
 	case len(open) > 0:
 		return exitPending, fmt.Sprintf("unmounted with files open for writing, which are interrupted now: %s; %d changes stay in the journal", strings.Join(open, ", "), left.Pending)
+	case left.Paused > 0:
+		return exitPending, fmt.Sprintf("unmounted while uploads were paused; %d changes stay in the journal: mount again, or finish with: ossmount drain --cache-dir=%s", left.Pending, d.e.cache.Dir())
 	case left.Pending > 0:
 		return exitPending, fmt.Sprintf("unmounted; %d changes stay in the journal: mount again, or finish with: ossmount drain --cache-dir=%s", left.Pending, d.e.cache.Dir())
 	case left.Stuck > 0:
@@ -324,6 +326,7 @@ func (d *daemon) wait(ctx context.Context, in waitRequest) (waitAnswer, error) {
 			return waitAnswer{}, err
 		}
 		left.Pending += l.Pending
+		left.Paused += l.Paused
 		left.Stuck += l.Stuck
 		left.Why += l.Why
 	}

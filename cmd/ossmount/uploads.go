@@ -32,9 +32,11 @@ func uploadsCommand() *cobra.Command {
 	f := &uploadsFlags{}
 	c := &cobra.Command{
 		Use:   "uploads",
-		Short: "Look at multipart uploads that were left on OSS, and abort them",
-		Long: `Look at multipart uploads that were left on OSS, by whomever, and abort them. Their
-parts are paid for until then, and no listing shows them.
+		Short: "Look at uploads, pause them, and abort those that were left on OSS",
+		Long: `Look at the uploads of a mount, and pause them: list, parts, pause, resume.
+
+Look at multipart uploads that were left on OSS, by whomever, and abort them: list and
+abort of oss://BUCKET. Their parts are paid for until then, and no listing shows them.
 
 Uploads that belong to a journal are marked, and never aborted: those of the mounts
 on this machine, of the cache directory that the bucket has here by default, and of
@@ -57,19 +59,23 @@ EXIT STATUS
 	fl.StringVar(&f.mountpoint, "mountpoint", "", "a mount whose uploads are marked, too")
 	fl.DurationVar(&f.olderThan, "older-than", 0, "only uploads that began so long ago, or longer")
 	markSettings(fl, "endpoint", "region", "requester-pays")
-	c.AddCommand(uploadsList(f), uploadsAbort(f))
+	c.AddCommand(uploadsList(f), uploadsParts(), uploadsPause(), uploadsResume(), uploadsAbort(f))
 	return c
 }
 
 func uploadsList(f *uploadsFlags) *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
-		Use:   "list oss://BUCKET[/PREFIX]",
-		Short: "List the multipart uploads beneath a prefix",
-		Long: `List the multipart uploads beneath a prefix: key, ID, age, parts and their bytes,
-and whether a journal here knows them.
+		Use:   "list MOUNTPOINT|PATH | oss://BUCKET[/PREFIX]",
+		Short: "List what a mount sends or will send, or the multipart uploads of a bucket",
+		Long: `List what a mount sends, or will send, beneath a path: state, size, progress, and what
+it waits for.
+
+Of oss://BUCKET list the multipart uploads beneath a prefix: key, ID, age, parts and
+their bytes, and whether a journal here knows them.
 
 EXAMPLES
+  ossmount uploads list /mnt/data
   ossmount uploads list oss://my-bucket --older-than=168h
   ossmount uploads list oss://my-bucket/data --json
 
@@ -79,6 +85,9 @@ EXIT STATUS
   2  wrong usage`,
 		Args: usage(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
+			if !isSource(args[0]) {
+				return listIntents(c, args[0], asJSON)
+			}
 			b, err := f.open(args[0])
 			if err != nil {
 				return err
@@ -109,7 +118,7 @@ func uploadsAbort(f *uploadsFlags) *cobra.Command {
 		Long: `Abort multipart uploads, all that are old enough, or the one of KEY with the ID:
 what was sent of them is gone then. One that a journal here knows is left alone. A
 mount on another machine sends anew what it loses so; choose an age that no upload
-comes to. It is shown what is about to be done, and, on a terminal, asked.
+comes to. What a mount here has to send is never given up so: see uploads pause. It is shown what is about to be done, and, on a terminal, asked.
 
 EXAMPLES
   ossmount uploads abort oss://my-bucket/data --older-than=168h --dry-run
@@ -123,6 +132,8 @@ EXIT STATUS
 		RunE: func(c *cobra.Command, args []string) error {
 			aged := c.Flags().Changed("older-than")
 			switch {
+			case !isSource(args[0]):
+				return exit(exitUsage, errKept)
 			case len(args) == 2:
 				return exit(exitUsage, errors.New("an upload is named by its key and its ID: ossmount uploads list shows both"))
 			case aged == (len(args) == 3), aged && f.olderThan <= 0:

@@ -110,6 +110,7 @@ type Status struct {
 	Bucket      string   `json:"bucket"`
 	PID         int      `json:"pid"`
 	Queue       Queue    `json:"queue"`
+	UploadLimit int64    `json:"upload_limit"`
 	OpenFiles   []string `json:"open_for_writing"`
 	Passthrough bool     `json:"passthrough"`
 	Room        Room     `json:"room"`

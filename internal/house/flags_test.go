@@ -87,6 +87,7 @@ var testedBy = map[string]map[string]string{
 	"status": {
 		"--cache-dir": "TestSecretsStayWhereTheyAre",
 		"--json":      "TestSecretsStayWhereTheyAre",
+		"--watch":     "TestStatusIsWatchedInATerminal",
 	},
 	"wait": {
 		"--timeout": "TestPlantedLinksAreNotFollowed",

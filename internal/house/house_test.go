@@ -31,6 +31,7 @@ var staircase = map[string]struct{ code, tests []string }{
 	"internal/meter":    {},
 	"internal/metrics":  {code: []string{"internal/meter"}},
 	"internal/web":      {},
+	"internal/screen":   {},
 	"internal/headers":  {code: []string{"internal/object"}},
 	"internal/ossemu":   {code: []string{"internal/crc64", "internal/md5lanes"}},
 	"internal/house":    {},
@@ -51,7 +52,7 @@ var staircase = map[string]struct{ code, tests []string }{
 		tests: []string{"integration/harness/keys"},
 	},
 	"cmd/ossmount": {
-		code: []string{"fs", "writeback", "cache", "journal", "internal/object", "internal/extent", "internal/remote", "internal/ossemu", "internal/crc64", "internal/private", "internal/metrics", "internal/web", "internal/headers", "internal/credentials"},
+		code: []string{"fs", "writeback", "cache", "journal", "internal/object", "internal/extent", "internal/remote", "internal/ossemu", "internal/crc64", "internal/private", "internal/metrics", "internal/web", "internal/headers", "internal/credentials", "internal/screen"},
 	},
 	// What the SDK's own tests say of the server.
 	"internal/ossemu/conformance": {code: []string{"internal/ossemu"}},
@@ -95,6 +96,9 @@ var libraries = []struct {
 	{"sigs.k8s.io", []string{"integration/harness/manifest"}, nil},
 	{"github.com/bmatcuk/doublestar", []string{"internal/headers"}, nil},
 	{"github.com/prometheus/client_golang", []string{"internal/metrics"}, nil},
+	// The display of a status that changes, and what a terminal can show.
+	{"charm.land/bubbletea", []string{"internal/screen"}, nil},
+	{"github.com/charmbracelet", []string{"internal/screen"}, nil},
 	{"github.com/spf13/pflag", []string{"cmd/ossmount"}, nil},
 	{"github.com/cenkalti/backoff", []string{"writeback", "fs"}, nil},
 }

@@ -7,8 +7,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"golang.org/x/time/rate"
-
 	"github.com/ossmount/ossmount/internal/crc64"
 )
 
@@ -23,7 +21,7 @@ var errSealed = errors.New("the call has returned")
 type body struct {
 	ctx   context.Context
 	size  int64
-	limit *rate.Limiter // nil: unlimited
+	limit *throttle
 	moved *atomic.Int64 // grows with what is read; nil: nobody counts
 
 	mu     sync.Mutex
@@ -38,8 +36,8 @@ func (b *body) Read(p []byte) (int, error) {
 	if b.limit != nil && len(p) > 0 {
 		// Wait for what will be read at most, before the lock is taken:
 		// seal must not wait for the limiter.
-		n := min(int64(len(p)), int64(b.limit.Burst()), b.left())
-		if err := b.limit.WaitN(b.ctx, int(n)); err != nil {
+		n, err := b.limit.wait(b.ctx, min(int64(len(p)), b.left()))
+		if err != nil {
 			return 0, err
 		}
 		if n > 0 {
@@ -92,11 +90,4 @@ func (b *body) seal() (whole bool, crc uint64, err error) {
 	defer b.mu.Unlock()
 	b.sealed = true
 	return b.sent == b.size, b.crc, b.err
-}
-
-// newLimiter allows perSecond bytes and short bursts of an eighth of that, so
-// that one body does not make the others wait long.
-func newLimiter(perSecond int64) *rate.Limiter {
-	burst := min(max(perSecond/8, 4<<10), 256<<10)
-	return rate.NewLimiter(rate.Limit(perSecond), int(burst))
 }

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
-	"golang.org/x/time/rate"
 )
 
 // Options says where the bucket is and how to speak to it.
@@ -41,7 +40,8 @@ type Options struct {
 	// UploadPartCopy have five times that, since OSS does their work before
 	// it answers. Default 60 s.
 	HeaderTimeout time.Duration
-	// UploadLimit is bytes per second over all bodies sent. 0: unlimited.
+	// UploadLimit is bytes per second over all bodies sent, until SetUploadLimit.
+	// 0: unlimited.
 	UploadLimit int64
 	// TrafficLimit is bytes per second at which OSS serves each request that moves the
 	// bytes of an object, MinTrafficLimit to MaxTrafficLimit. 0: unlimited.
@@ -83,7 +83,7 @@ type Client struct {
 	opts      Options
 	conn      *oss.Conn
 	transport *http.Transport
-	limit     *rate.Limiter // nil: unlimited
+	limit     *throttle
 	keys      *keyring
 	tally     tally
 }
@@ -104,10 +104,7 @@ func Open(o Options) (*Client, error) {
 	if o.Credentials == nil {
 		return nil, errors.New("no credentials given")
 	}
-	c := &Client{opts: o, transport: newTransport(o), keys: newKeyring(o.Credentials, o.Log)}
-	if o.UploadLimit > 0 {
-		c.limit = newLimiter(o.UploadLimit)
-	}
+	c := &Client{opts: o, transport: newTransport(o), limit: newThrottle(o.UploadLimit), keys: newKeyring(o.Credentials, o.Log)}
 	options := []oss.ClientOption{
 		oss.SetCredentialsProvider(provider{c.keys}),
 		oss.HTTPClient(&http.Client{

@@ -149,7 +149,7 @@ func TestConnectionsAreUsedAgain(t *testing.T) {
 func TestUploadLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const size = 1 << 20
-		limit := newLimiter(100 << 10)
+		limit := newThrottle(100 << 10)
 		start := time.Now()
 		b := &body{ctx: t.Context(), from: &zeros{}, size: size, limit: limit}
 		n, err := io.Copy(io.Discard, b)
