@@ -20,7 +20,7 @@ POWER_SEED ?= 1
 DAMAGES    ?= 1000
 CRASH_EVERY ?= false
 
-.PHONY: help build demo test tools lint unit race integration crash damage power chaos conformance bench bench-rooms fuzz vuln cover clean
+.PHONY: help build install uninstall demo test tools lint unit race integration package release crash damage power chaos conformance bench bench-rooms fuzz vuln cover clean
 
 help: ## print this list
 	@awk -F ' ## ' '/^[a-z-]+:.* ## /{ sub(/:.*/, "", $$1); printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,11 +28,20 @@ help: ## print this list
 build: ## build bin/ossmount, static
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ossmount ./cmd/ossmount
 
+# PREFIX (/usr/local) and DESTDIR as usual; deploy/packages/install has the places.
+export PREFIX DESTDIR
+
+install: ## install bin/ossmount, its manual, completions and unit beneath PREFIX (/usr/local)
+	@deploy/packages/install
+
+uninstall: ## take away what install has installed; configurations and caches stay
+	@deploy/packages/install uninstall
+
 demo: ## kill the daemon in the middle of a big upload and watch it go on
 	$(GO) run ./integration/demo
 
 # The order is that of what fails soonest.
-test: tools lint unit race conformance integration ## everything that CI runs: lint, unit, race, conformance, integration
+test: tools lint unit race conformance package integration ## everything that CI runs: lint, unit, race, conformance, package, integration
 
 tools: ## install what the tests run beside Go (.ci/tools)
 	@.ci/tools
@@ -51,6 +60,12 @@ race: ## the same under the race detector, where there are goroutines
 
 integration: ## the built binary, real mounts, an OSS server (needs /dev/fuse and what .ci/run installs)
 	$(TEST) -timeout=30m ./integration
+
+package: ## the packages, the container and the way of a newcomer: built, installed, mounted, taken away again
+	$(TEST) -timeout=20m ./integration/release
+
+release: ## archives, deb and rpm of this commit for amd64 and arm64, with checksums, into dist/
+	GO=$(GO) deploy/packages/release
 
 crash: ## kill the daemon at every point between two durable steps, in each of twenty cases; CRASH_EVERY=true: at every passing, and again in the start after it (half an hour)
 	$(TEST) -timeout=3h ./integration -run=TestCrashAtEveryPoint -v -crash.every=$(CRASH_EVERY)

@@ -74,6 +74,10 @@ func umountCommand() *cobra.Command {
 journal and goes on with the next mount. While files are open for writing the
 mount is busy; --force makes them interrupted.
 
+EXAMPLES
+  ossmount umount /mnt/data
+  ossmount umount /mnt/data --drain=10m
+
 EXIT STATUS
   0  unmounted, nothing is pending
   1  failed, or busy
@@ -133,6 +137,10 @@ func waitCommand() *cobra.Command {
 		Use:   "wait PATH",
 		Short: "Wait until a file, or everything beneath a directory, is on OSS",
 		Long: `Wait until a file, or everything beneath a directory, is on OSS.
+
+EXAMPLES
+  ossmount wait /mnt/data/big.iso
+  ossmount wait /mnt/data --timeout=10m
 
 EXIT STATUS
   0  it is
@@ -203,6 +211,9 @@ func drainCommand() *cobra.Command {
 		Short: "Finish the journal of a cache directory without mounting it",
 		Long: `Carry out everything that the journal of a cache directory holds, without a
 mount. Bucket and endpoint are those that the directory belongs to.
+
+EXAMPLES
+  ossmount drain --cache-dir=/var/cache/data
 
 EXIT STATUS
   0  nothing is pending any more
@@ -284,6 +295,7 @@ time. Colours are for terminals only, and not where NO_COLOR is set.
 
 EXAMPLES
   ossmount status /mnt/data
+  ossmount status --cache-dir=/var/cache/data --json
   ossmount status /mnt/data --watch
   ossmount status /mnt/data --watch=10s >>uploads.log`,
 		Args: usage(cobra.MaximumNArgs(1)),

@@ -19,7 +19,11 @@ func configCommand() *cobra.Command {
 		Use:   "config",
 		Short: "Check settings, and show where each comes from",
 		Long: `Check the settings of mount, or show them and where each comes from: a flag, -o,
-the environment, a file or the default. Takes what mount takes.`,
+the environment, a file or the default. Takes what mount takes.
+
+EXAMPLES
+  ossmount config check --config=/etc/ossmount/data.yaml
+  ossmount config print --config=/etc/ossmount/data.yaml`,
 		Args: usage(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}

@@ -148,8 +148,9 @@ func (f *mountFlags) mountFlags(c *cobra.Command) {
 	fl.Var(&f.cacheMinFree, "cache-min-free", "bytes of the cache disk left to others (0: 5 %, at least 64 MiB or a quarter of a small disk, at least 1 GiB where the disk is larger than 10)")
 	fl.DurationVar(&f.roomWait, "room-wait", time.Minute, "how long a writer waits for room in the cache while nothing is uploaded, before it gets ENOSPC")
 	fl.BoolVar(&f.pprof, "pprof", false, "serve Go's profiles on the control socket, at /debug/pprof/")
-	fl.Uint32Var(&f.uid, "uid", uint32(os.Getuid()), "owner of objects that carry none")
-	fl.Uint32Var(&f.gid, "gid", uint32(os.Getgid()), "group of objects that carry none")
+	fl.Uint32Var(&f.uid, "uid", uint32(os.Getuid()), "owner of objects that carry none (default: yours)")
+	fl.Uint32Var(&f.gid, "gid", uint32(os.Getgid()), "group of objects that carry none (default: yours)")
+	fl.Lookup("uid").DefValue, fl.Lookup("gid").DefValue = "0", "0" // help and manual are the same for all
 	fl.StringVar(&f.fileMode, "file-mode", "0644", "mode of objects that carry none, octal")
 	fl.StringVar(&f.dirMode, "dir-mode", "0755", "mode of directories that carry none, octal")
 	fl.BoolVar(&f.readOnly, "read-only", false, "refuse every change")
@@ -200,15 +201,6 @@ func parseSource(s string) (place, error) {
 	return place{bucket: bucket, prefix: prefix}, nil
 }
 
-func oneOf(flag, v string, allowed ...string) error {
-	for _, a := range allowed {
-		if v == a {
-			return nil
-		}
-	}
-	return exit(exitUsage, fmt.Errorf("--%s=%s: use %s", flag, v, strings.Join(allowed, " or ")))
-}
-
 func octal(flag, v string) (os.FileMode, error) {
 	n, err := strconv.ParseUint(v, 8, 32)
 	if err != nil || n > 0o777 {
@@ -224,10 +216,10 @@ func (f *mountFlags) check() error {
 	_, fileMode := octal("file-mode", f.fileMode)
 	_, dirMode := octal("dir-mode", f.dirMode)
 	errs := []error{
-		oneOf("close", f.close, "journal", "disk", "remote"),
-		oneOf("fsync", f.fsync, "journal", "disk", "remote"),
-		oneOf("eager", cmp.Or(f.eager, "off"), "on", "off"),
-		oneOf("passthrough", cmp.Or(f.passthrough, "off"), "auto", "off"),
+		oneOf("close", f.close),
+		oneOf("fsync", f.fsync),
+		oneOf("eager", cmp.Or(f.eager, "off")),
+		oneOf("passthrough", cmp.Or(f.passthrough, "off")),
 		f.checkEngine(), ttl, fileMode, dirMode,
 	}
 	for _, p := range f.eagerSkip {
@@ -254,7 +246,7 @@ func (f *mountFlags) check() error {
 // checkEngine is check for what engineFlags defines.
 func (f *mountFlags) checkEngine() error {
 	_, log := f.logger()
-	errs := []error{log, oneOf("conflict", f.conflict, "overwrite", "keep-both")}
+	errs := []error{log, oneOf("conflict", f.conflict)}
 	if f.concurrency < 1 || f.concurrency > 1000 {
 		errs = append(errs, exit(exitUsage, fmt.Errorf("--upload-concurrency=%d: use 1 to 1000", f.concurrency)))
 	}

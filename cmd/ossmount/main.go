@@ -25,6 +25,13 @@ func main() {
 
 func run(args []string) int {
 	private.Umask()
+	root := rootCommand()
+	root.SetArgs(args)
+	c, err := root.ExecuteContextC(context.Background())
+	return report(c, err)
+}
+
+func rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "ossmount",
 		Short: "Mount an Alibaba Cloud OSS bucket as a directory; uploads survive crashes and go on at their last part",
@@ -33,6 +40,11 @@ func run(args []string) int {
 Programs write at the speed of the local disk. Each closed file is in a journal
 before close returns, and is uploaded behind; an upload goes on at its last
 part after an unmount, a crash or a power cut.
+
+EXAMPLES
+  ossmount mount oss://my-bucket /mnt/data --endpoint=https://oss-cn-hangzhou.aliyuncs.com --region=cn-hangzhou
+  ossmount status /mnt/data
+  ossmount umount /mnt/data
 
 EXIT STATUS
   0  done
@@ -47,14 +59,13 @@ EXIT STATUS
 
 		PersistentPreRunE: settle,
 	}
-	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(mountCommand(), umountCommand(), statusCommand(), waitCommand(), drainCommand(), recoverCommand(), retryCommand(), uploadsCommand(), limitCommand(), serverCommand(), configCommand(), versionCommand())
+	root.CompletionOptions.DisableDefaultCmd = true // completionCommand is ours
+	root.AddCommand(mountCommand(), umountCommand(), statusCommand(), waitCommand(), drainCommand(), recoverCommand(), retryCommand(), uploadsCommand(), limitCommand(), serverCommand(), configCommand(), versionCommand(), completionCommand(), manCommand())
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return exit(exitUsage, fmt.Errorf("%w (see ossmount %s --help)", err, c.Name()))
 	})
-	root.SetArgs(args)
-	c, err := root.ExecuteContextC(context.Background())
-	return report(c, err)
+	complete(root)
+	return root
 }
 
 // usage wraps a check of arguments so that its error is one of usage.

@@ -252,6 +252,9 @@ func uploadsResume() *cobra.Command {
 		Short: "End a pause",
 		Long: `End a pause: of one file, or, with the mount point, all pauses of the mount.
 
+EXAMPLES
+  ossmount uploads resume /mnt/data
+
 EXIT STATUS
   0  uploads go on
   1  failed

@@ -54,7 +54,12 @@ dropped by itself.
 
 A file is named by its path in the mount or, with --cache-dir, as seen from the
 root of the mount; found bytes are found:NUMBER, as "recover list" prints it. (A
-file of that name is ./found:NUMBER.)` + recoverStatus,
+file of that name is ./found:NUMBER.)
+
+EXAMPLES
+  ossmount recover list /mnt/data
+  ossmount recover publish /mnt/data/big.iso
+  ossmount recover discard found:1f` + recoverStatus,
 		Args: usage(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}

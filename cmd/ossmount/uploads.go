@@ -43,6 +43,10 @@ on this machine, of the cache directory that the bucket has here by default, and
 the one that --cache-dir names. An upload of a mount on another machine cannot be
 told from one that was left: only its age can.
 
+EXAMPLES
+  ossmount uploads list oss://my-bucket
+  ossmount uploads abort oss://my-bucket --older-than=168h
+
 EXIT STATUS
   0  done
   1  failed

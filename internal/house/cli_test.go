@@ -14,11 +14,7 @@ import (
 // docs/cli.md promises: each command has its section, each flag is named in
 // it, and no section names a flag of ossmount that is not there.
 func TestEveryFlagIsDocumented(t *testing.T) {
-	bin := filepath.Join(t.TempDir(), "ossmount")
-	build := exec.Command("go", "build", "-o", bin, module+"cmd/ossmount")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
+	bin := build(t)
 	b, err := os.ReadFile(filepath.Join(root(t), "docs", "cli.md"))
 	if err != nil {
 		t.Fatal(err)
@@ -49,6 +45,16 @@ func TestEveryFlagIsDocumented(t *testing.T) {
 			}
 		}
 	}
+}
+
+// build builds ossmount and returns its path.
+func build(t *testing.T) string {
+	t.Helper()
+	bin := filepath.Join(t.TempDir(), "ossmount")
+	if out, err := exec.Command("go", "build", "-o", bin, module+"cmd/ossmount").CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	return bin
 }
 
 // commandsOf returns the commands that a help text lists.

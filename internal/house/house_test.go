@@ -62,6 +62,7 @@ var staircase = map[string]struct{ code, tests []string }{
 	"integration":         {code: []string{"integration/harness", "integration/harness/disk", "integration/harness/manifest", "integration/harness/keys"}},
 	"integration/demo":    {code: []string{"integration/harness"}},
 	"integration/bench":   {code: []string{"integration/harness"}},
+	"integration/release": {tests: []string{"integration/harness"}},
 	"integration/harness": {},
 	// What is deployed on Kubernetes, in the types of its API.
 	"integration/harness/manifest": {},
