@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -80,8 +81,9 @@ func TestListeningForThePage(t *testing.T) {
 // What hangs is asked once, however many want to know, and keeps nobody.
 func TestProbeThatHangsIsAskedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		asked, let := 0, make(chan error)
-		p := &probe{try: func() error { asked++; return <-let }}
+		var asked atomic.Int64 // attempts
+		let := make(chan error)
+		p := &probe{try: func() error { asked.Add(1); return <-let }}
 		for range 3 {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			if err := p.ask(ctx); err == nil || err.Error() != "no answer" {
@@ -89,17 +91,17 @@ func TestProbeThatHangsIsAskedOnce(t *testing.T) {
 			}
 			cancel()
 		}
-		if asked != 1 {
-			t.Errorf("%d are under way", asked)
+		if n := asked.Load(); n != 1 {
+			t.Errorf("%d are under way", n)
 		}
 		let <- errors.New("late")
 		synctest.Wait()
-		if err := p.ask(t.Context()); err == nil || err.Error() != "late" || asked != 1 {
+		if err := p.ask(t.Context()); err == nil || err.Error() != "late" || asked.Load() != 1 {
 			t.Errorf("what it has found is told for a moment: %v", err)
 		}
 		time.Sleep(resultFor) // of the bubble's clock
 		go func() { let <- nil }()
-		if err := p.ask(t.Context()); err != nil || asked != 2 {
+		if err := p.ask(t.Context()); err != nil || asked.Load() != 2 {
 			t.Errorf("then it is asked again: %v", err)
 		}
 	})
