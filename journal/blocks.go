@@ -47,24 +47,19 @@ var allocateMappings = sync.OnceValue(func() error {
 
 // isAllocating proves that what stands above works with this x/sys.
 func isAllocating() error {
-	dir, err := filepath.EvalSymlinks(os.TempDir())
+	fd, err := unix.MemfdCreate("ossmount", unix.MFD_CLOEXEC) // its path is /memfd:ossmount
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(dir, ".ossmount-*")
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	os.Remove(f.Name())
+	defer unix.Close(fd)
 	seen := false
 	probe := func(int, int64, string) error { seen = true; return unix.ENOSPC }
-	rooms.Store(filepath.Dir(f.Name()), probe)
-	defer rooms.Delete(filepath.Dir(f.Name()))
-	if err := f.Truncate(4096); err != nil {
+	rooms.Store("/", probe)
+	defer rooms.Delete("/")
+	if err := unix.Ftruncate(fd, 4096); err != nil {
 		return err
 	}
-	b, err := unix.Mmap(int(f.Fd()), 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	b, err := unix.Mmap(fd, 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err == nil {
 		_ = unix.Munmap(b)
 	}
