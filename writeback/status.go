@@ -170,7 +170,7 @@ func (q *Queue) addRunning(s *Status) {
 	for _, t := range q.running {
 		u := Uploading{Key: t.first.Key, Kind: t.first.Kind.String(), Size: t.first.Size, Under: t.flying.Load()}
 		if t.eager != nil {
-			u.Open, u.Size = true, t.eager.frontier
+			u.Open, u.Size = q.open[t.eager.content] > 0, t.eager.frontier
 		}
 		if p := t.upload.Load(); p != nil {
 			u.Parts, u.Done, u.Sent = p.parts.Load(), p.done.Load(), p.sent.Load()

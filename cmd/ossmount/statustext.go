@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -122,10 +123,15 @@ func facts(s mountStatus, m *meter) (all []fact) {
 	}
 	if p := q.Paused; p != nil {
 		what, point := "all uploads", s.Mountpoint
-		if !p.All {
+		switch {
+		case p.All:
+		case len(p.Keys) == 1:
+			rel := strings.TrimPrefix(p.Keys[0], s.Prefix)
+			what, point = shown(rel), filepath.Join(s.Mountpoint, rel)
+		default:
 			what = fmt.Sprintf("%d files", len(p.Keys))
 		}
-		say(screen.Warn, "paused", "%s, since %s: ossmount uploads resume %s", what, time.Unix(0, p.Since).Format(time.TimeOnly), quoted(point))
+		say(screen.Warn, "paused", "%s, since %s: ossmount uploads resume %s", what, time.Unix(0, p.Since).Format(time.TimeOnly), shown(quoted(point)))
 	}
 	if q.Requests.Limit < q.Requests.Max {
 		say(screen.Warn, "requests", "%d at once, of %d: OSS has asked for fewer", q.Requests.Limit, q.Requests.Max)
