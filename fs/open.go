@@ -334,8 +334,13 @@ func (x *file) find(ctx context.Context, e *entry) (err error) {
 	}
 	if n != 0 {
 		if x.content, err = x.fs.c.Open(n); err == nil {
-			x.origin = ref
-			return nil
+			if sign, err := x.content.Sign(); err == nil && sign.Size == ref.Size {
+				x.origin = ref
+				return nil
+			}
+			x.content.Close()
+			x.content = nil
+			return errors.Join(errSettled, x.fs.q.NoCopy(ref, n)) // or it has become another file's
 		}
 	}
 	x.base, err = x.fs.sparse(ref, e.size)

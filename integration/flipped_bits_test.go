@@ -142,3 +142,24 @@ func TestBytesThatVanishAreAnError(t *testing.T) {
 		t.Error("there is an object")
 	}
 }
+
+// A copy of what OSS has, whose file in the cache directory has been cut, is not taken
+// for it: the object is fetched.
+func TestCopyThatWasCutIsNotUsed(t *testing.T) {
+	t.Parallel()
+	e := setup(t)
+	e.leaves(panics, "it asks to be reported")
+	m := e.mount("cache", "--passthrough=off")
+	text := strings.Repeat("all of it ", 1000)
+	e.write(m.in("f"), text)
+	m.wait(m.Point)
+	e.ok(os.Truncate(m.contentWith("all of it"), 4000))
+	e.reads(m.in("f"), text)
+	e.poll("the log says why", patience, func() bool {
+		return strings.Contains(m.P.Err.String(), "the copy of an object has not its size")
+	})
+	m.kill9()
+	m.start()
+	e.reads(m.in("f"), text)
+	m.umount(0)
+}

@@ -67,6 +67,24 @@ func (q *Queue) CleanCopy(ref object.Ref) (content uint64, err error) {
 	return content, err
 }
 
+// NoCopy is told that content n, which is the clean copy of ref or was a moment ago,
+// has not the size of that. Where it still counts as the copy, it does no longer, and
+// stays for the next start to look at.
+func (q *Queue) NoCopy(ref object.Ref, n uint64) error {
+	was := false
+	_, err := q.j.Update(func(tx *journal.Tx) error {
+		c, err := tx.Clean(ref.Key)
+		if was = err == nil && c != nil && c.Content == n && c.Ref.Same(ref); !was {
+			return err
+		}
+		return tx.DropClean(ref.Key)
+	})
+	if was && err == nil {
+		q.log.Error("the copy of an object has not its size: it is not used, and the object is fetched; please report it", "key", ref.Key, "content", n, "size", ref.Size)
+	}
+	return err
+}
+
 // WaitDurable returns when a power cut keeps the state seq (fsync, sync).
 func (q *Queue) WaitDurable(ctx context.Context, seq uint64) error { return q.j.WaitHorizon(ctx, seq) }
 
