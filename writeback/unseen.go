@@ -173,6 +173,9 @@ func (q *Queue) asItIs(row *Row, sum bool) (changed bool, err error) {
 		if err != nil || cur == nil || cur.Seq != row.Seq {
 			return err
 		}
+		if cur.Open && !cur.Interrupted {
+			return nil // somebody has it open again, says so (BeforeWrite), and will say what it is
+		}
 		if cur.Interrupted {
 			q.asFound(cur, sign.Size)
 			cur.SignSize, cur.SignMtime = sign.Size, sign.Mtime

@@ -153,3 +153,37 @@ func TestTransfersWaitForWhoeverWrites(t *testing.T) {
 		t.Errorf("OSS has %q", got)
 	}
 }
+
+// A file that was opened again before anybody had looked at what its last writer left is
+// not said to be closed, with whatever the new writer has written by then: what that
+// writes later nobody would know of after a power cut. covers H12
+func TestSealLeavesAFileThatIsBeingWrittenAgain(t *testing.T) {
+	for name, change := range map[string]func(path string) error{
+		"truncated":   func(path string) error { return os.Truncate(path, 3) },
+		"overwritten": func(path string) error { return os.WriteFile(path, []byte("AS WAS."), 0o600) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := openRooms(t, 0, silent{})
+			n, path := r.unseen(t, "f", "as was.", true)
+			before, err := r.q.Row("f") // as who waits for the last writer's end has read it
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.q.OpenForWrite(n)
+			if _, err := r.q.BeforeWrite(t.Context(), n, false); err != nil {
+				t.Fatal(err)
+			}
+			if err := change(path); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := r.q.asItIs(before, true); err != nil {
+				t.Fatal(err)
+			}
+			if row, err := r.q.Row("f"); err != nil || !row.Open || row.HasCRC {
+				t.Errorf("the row is %+v, %v", row, err)
+			}
+			r.q.Seal(n)
+			r.q.Seal(n)
+		})
+	}
+}
