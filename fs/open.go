@@ -278,10 +278,28 @@ func (n *node) tryPrepare(ctx context.Context, write, trunc bool) (*file, error)
 			return nil, err
 		}
 	}
+	if x.content == nil && e.row != nil && was == nil {
+		if err := n.fs.isStill(e.row); err != nil { // what it was made from may be going
+			x.letGo()
+			return nil, err
+		}
+	}
 	if write && x.content != nil {
 		n.fs.q.OpenForWrite(x.content.Number())
 	}
 	return x, nil
+}
+
+// isStill makes sure that row was still there when its base began to be held: else
+// that may be on its way out already.
+func (f *FS) isStill(row *writeback.Row) error {
+	return f.q.View(func(tx *journal.Tx) error {
+		cur, err := tx.Row(row.Key)
+		if err == nil && (cur == nil || cur.Seq != row.Seq || !cur.Base.Same(row.Base)) {
+			return errSettled
+		}
+		return err
+	})
 }
 
 // errMissing says that a row names bytes that are not there, or are not any more: then

@@ -83,7 +83,9 @@ func TestArchivedObjects(t *testing.T) {
 				}
 			}
 			stuck("archived")
-			if n := strings.Count(m.P.Err.String(), "restore it first"); n != 1 {
+			named := func() int { return strings.Count(m.P.Err.String(), "restore it first") }
+			e.poll("the remedy is named", patience, func() bool { return named() > 0 })
+			if n := named(); n != 1 {
 				t.Errorf("the remedy is named %d times", n)
 			}
 			// What needs no bytes of it.

@@ -311,8 +311,8 @@ func TestDiskFullOfOthers(t *testing.T) {
 	e.reads(m.in("before"), string(random(1<<20)))
 	unhog(t, disk)
 	e.poll("there is room again", patience, func() bool { return os.WriteFile(m.in("after"), []byte("x"), 0o644) == nil })
-	hog(t, disk)
-	m.kill9() // the disk is full at the next start, too
+	m.kill9()
+	hog(t, disk) // the disk is full at the next start, too
 	if err := m.Start(e.soon()); err == nil || !strings.Contains(err.Error(), "full") {
 		t.Errorf("a start on a full disk: %v", err)
 	}
