@@ -57,6 +57,7 @@ type file struct {
 	backing int32      // by which the kernel serves the content (passthrough.go); 0: it does not
 	unseen  bool       // it may have written it, then or earlier
 	sign    cache.Sign // of the content as it was last looked at
+	writer  *uint32    // the group of who may write it through the kernel, without privileges; nil: nobody
 
 	attr    object.Attr
 	headers object.Headers
@@ -353,15 +354,26 @@ func (x *file) alterLocked(e *entry, next writeback.Row) (err error) {
 // dropSetID clears the set-id bits when somebody changes the bytes who may not
 // keep them: it is ours to do (CAP_HANDLE_KILLPRIV_V2).
 func (x *file) dropSetID(ctx context.Context) {
-	c, ok := fuse.FromContext(ctx)
-	if !ok || c.Uid == 0 {
-		return
+	if gid, ok := unprivileged(ctx); ok {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		x.dropSetIDLocked(gid)
 	}
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if mode := withoutSetID(x.attr, c.Gid); mode != x.attr.Mode {
+}
+
+func (x *file) dropSetIDLocked(gid uint32) {
+	if mode := withoutSetID(x.attr, gid); mode != x.attr.Mode {
 		x.attr.Mode, x.attrOnly = mode, true
 	}
+}
+
+// unprivileged returns the group of who asks; false: who asks may keep set-id bits.
+func unprivileged(ctx context.Context) (gid uint32, ok bool) {
+	c, ok := fuse.FromContext(ctx)
+	if !ok || c.Uid == 0 {
+		return 0, false
+	}
+	return c.Gid, true
 }
 
 // withoutSetID is the mode of a after a change by somebody of the group gid:

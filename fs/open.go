@@ -73,6 +73,7 @@ func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out 
 		x.giveUp(true)
 		return nil, nil, 0, n.fs.errno("create", err)
 	}
+	x.writtenBy(ctx)
 	c.setFile(x)
 	n.fs.backings.note(request, x.backing)
 	return inode, &handle{x: x, writes: true}, 0, 0
@@ -124,6 +125,9 @@ func (n *node) Open(ctx context.Context, flags uint32) (gofs.FileHandle, uint32,
 		h.x.dropSetID(ctx)
 	}
 	if h.x.isPassed() {
+		if h.writes {
+			h.x.writtenBy(ctx)
+		}
 		n.fs.backings.note(request, h.x.backing)
 		return h, 0, 0
 	}

@@ -170,6 +170,16 @@ func (x *file) setUnseen() {
 // isPassed reports that the kernel serves the file.
 func (x *file) isPassed() bool { return x.backing != 0 }
 
+// writtenBy notes who opens a file that the kernel serves for writing: of their
+// writes nothing is heard, and by look they may have cost the set-id bits.
+func (x *file) writtenBy(ctx context.Context) {
+	if gid, ok := unprivileged(ctx); ok {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		x.writer = &gid
+	}
+}
+
 // look takes note of what the kernel has written.
 func (x *file) look() {
 	if !x.isPassed() {
@@ -191,6 +201,9 @@ func (x *file) lookLocked() {
 	x.content.Grown()
 	if sign.Mtime != x.sign.Mtime {
 		x.attr.Modified(sign.Mtime)
+	}
+	if sign != x.sign && x.writer != nil {
+		x.dropSetIDLocked(*x.writer)
 	}
 	x.sign, x.size, x.changed, x.sum = sign, sign.Size, true, sum{}
 	x.since = extent.Of(0, x.size)

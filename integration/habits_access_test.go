@@ -295,6 +295,40 @@ var accessHabits = []habit{
 				}
 			}
 		}
+		for _, who := range []int{0, alice, carol} { // the bits are set while the file is open
+			name := fmt.Sprintf("open as they are set, write by %d", who)
+			write := func(fd int, what string) { _, err := unix.Write(fd, []byte(what)); p.try(name, err) }
+			p.given(name, 0o666)
+			maker, err := unix.Open(p.in(name), unix.O_WRONLY|unix.O_TRUNC, 0)
+			p.need(err)
+			write(maker, "all of it")
+			p.need(unix.Chmod(p.in(name), 0o6777))
+			p.attr(name)
+			change := func() {
+				fd, err := unix.Open(p.in(name), unix.O_WRONLY, 0)
+				p.try(name, err)
+				write(fd, "X")
+				p.try(name, unix.Close(fd))
+			}
+			if who == 0 {
+				change()
+			} else {
+				p.as(who, map[int]int{alice: family, carol: other}[who], nil, change)
+			}
+			p.attr(name)
+			p.try(name, unix.Close(maker))
+			p.attr(name)
+		}
+		p.as(alice, family, nil, func() { // as install(1) does
+			fd, err := unix.Open(p.in("set by its writer"), unix.O_CREAT|unix.O_WRONLY, 0o600)
+			p.need(err)
+			_, err = unix.Write(fd, []byte("written"))
+			p.try("write", err)
+			p.try("fchmod", unix.Fchmod(fd, 0o4755))
+			p.attr("set by its writer")
+			p.try("close", unix.Close(fd))
+		})
+		p.attr("set by its writer")
 		p.given("not of this group", 0o755)
 		p.owned("not of this group", alice, other)
 		p.as(alice, family, nil, func() { p.try("chmod g+s", unix.Chmod(p.in("not of this group"), 0o2755)) })

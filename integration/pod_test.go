@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -91,15 +90,16 @@ func (e *env) basePod() *pod {
 	p := e.pod("node", &base.Deployments[0].Spec.Template.Spec)
 	c, err := manifest.Container(p.spec, "ossmount")
 	e.ok(err)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := harness.FreePort()
 	e.ok(err)
-	e.ok(l.Close())
-	port := l.Addr().(*net.TCPAddr).Port
+	_, text, _ := strings.Cut(addr, ":")
+	port, err := strconv.Atoi(text)
+	e.ok(err)
 	i := slices.Index(c.Args, fmt.Sprintf("--http=0.0.0.0:%d", c.Ports[0].ContainerPort))
 	if i < 0 {
 		e.Fatalf("no --http at the port %d in %q", c.Ports[0].ContainerPort, c.Args)
 	}
-	c.Args[i], c.Ports[0].ContainerPort = "--http="+l.Addr().String(), int32(port)
+	c.Args[i], c.Ports[0].ContainerPort = "--http="+addr, int32(port)
 	return p
 }
 

@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/url"
 	"syscall"
@@ -33,6 +36,13 @@ type Server struct {
 
 // Start starts the server and waits until it serves.
 func (s *Server) Start(ctx context.Context) (err error) {
+	if s.URL == "" {
+		urls, err := freeURLs(2)
+		if err != nil {
+			return fmt.Errorf("start the OSS server: %w", err)
+		}
+		s.URL, s.AdminURL = urls[0], urls[1]
+	}
 	args := []string{"server", "--data=" + s.Dir, "--create-bucket=" + Bucket, "--access-key-id=" + KeyID, "--access-key-secret=" + Secret,
 		"--listen=" + hostPort(s.URL), "--admin=" + hostPort(s.AdminURL)}
 	if s.P, err = Start(nil, s.Bin, append(args, s.Flags...)...); err != nil {
@@ -47,12 +57,38 @@ func (s *Server) Start(ctx context.Context) (err error) {
 	return nil
 }
 
-// hostPort is where u listens, or a port to be drawn.
-func hostPort(u string) string {
-	if p, err := url.Parse(u); err == nil && p.Host != "" {
-		return p.Host
+// freeURLs returns n URLs of ports of the loopback at which nobody listens.
+func freeURLs(n int) (urls []string, err error) {
+	for range n {
+		addr, err := FreePort()
+		if err != nil {
+			return nil, err
+		}
+		urls = append(urls, "http://"+addr)
 	}
-	return "127.0.0.1:0"
+	return urls, nil
+}
+
+// FreePort returns a port of the loopback at which nobody listens, as "host:port". It
+// is none that the kernel gives to outgoing connections (ip(7), ip_local_port_range):
+// who listens there can stop, and find it free again later.
+func FreePort() (string, error) {
+	for range 100 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(22_000)))
+		if err == nil {
+			return l.Addr().String(), l.Close()
+		}
+	}
+	return "", errors.New("no port from 10000 to 31999 of 127.0.0.1 is free")
+}
+
+// hostPort is where u listens.
+func hostPort(u string) string {
+	p, err := url.Parse(u)
+	if err != nil {
+		return u // to be refused by the server
+	}
+	return p.Host
 }
 
 // Kill ends the server with SIGKILL.
