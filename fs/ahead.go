@@ -106,10 +106,10 @@ func (o *overlay) lookAhead(dir, name string, s *dirStream) {
 	}
 }
 
-// knows is isKnown by what is at hand.
+// knows is isKnown by what is at hand: where a row tells, nothing is asked either.
 func (g *glance) knows(name string, e object.Entry) bool {
 	a := g.of(name)
-	return a != nil && g.noRows && a.Ref.Same(e.Ref())
+	return a != nil && a.Ref.Same(e.Ref())
 }
 
 // isKnown reports that no request is needed for what e carries.

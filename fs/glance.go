@@ -37,6 +37,9 @@ func (o *overlay) glance(dir, first, last string) *glance {
 }
 
 func hasNoRows(tx *journal.Tx, dir string) bool {
+	if tx.None(dir) {
+		return true
+	}
 	for range tx.ChildNames(dir) {
 		return false
 	}

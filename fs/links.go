@@ -59,6 +59,9 @@ func (o *overlay) countLinks(key string) uint32 {
 	there := map[string]bool{} // the directories of which a row tells, then a settle, then the listing
 	names := len(l.dirs)
 	err := o.q.View(func(tx *journal.Tx) error {
+		if tx.NoDirs(key) { // however many files there are
+			return nil
+		}
 		for name, put := range tx.ChildNames(key) {
 			if names++; names > maxCounted {
 				return nil

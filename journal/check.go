@@ -3,6 +3,7 @@ package journal
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
 
 	badger "github.com/dgraph-io/badger/v4"
 )
@@ -22,12 +23,14 @@ func (j *Journal) Check() error {
 func (tx *Tx) check() error {
 	rows := map[string]*Row{}
 	var count Counts
-	for r, err := range tx.Rows("", "") {
+	sum := tally{}
+	for r, err := range tx.stored("", "") {
 		if err != nil {
 			return err
 		}
 		rows[r.Key] = r
 		count.add(r, 1)
+		sum.add(r.Key, 1)
 	}
 	indexed := map[string]bool{}
 	check := func(space byte, key string, ok bool) error {
@@ -80,6 +83,9 @@ func (tx *Tx) check() error {
 	}
 	if tx.at == tx.j.Last() && count != tx.j.Counts() {
 		return fmt.Errorf("journal: counts %+v, rows %+v", tx.j.Counts(), count)
+	}
+	if t := tx.tallyNow(); t != nil && !maps.Equal(t, sum) {
+		return fmt.Errorf("journal: tally %+v, rows %+v", t, sum)
 	}
 	nums := map[uint64]bool{}
 	for _, u := range tx.Uploads() {

@@ -102,6 +102,7 @@ type Journal struct {
 	smu    sync.Mutex     // the newest state; taken after mu where both are needed, never held for long
 	last   uint64         // timestamp of the newest commit; moves under mu too
 	counts Counts         // the same
+	tally  tally          // the same; nil until Open has counted
 	broken error          // the journal's own disk failed, or it is closed
 	views  sync.WaitGroup // Views under way; added to under smu while not closed
 
@@ -281,8 +282,10 @@ func (j *Journal) scan() error {
 	tx := j.begin(j.last, false)
 	defer tx.discard()
 	var err error
+	j.tally = tally{}
 	j.whole, err = tx.addUp(func(r *Row) {
 		j.counts.add(r, 1)
+		j.tally.add(r.Key, 1)
 		if r.Content != 0 && r.Seq > h {
 			j.unsynced[r.Content] = struct{}{}
 		}
@@ -377,6 +380,9 @@ func (j *Journal) committed(tx *Tx) {
 	j.counts.Stuck += tx.delta.Stuck
 	j.counts.Parked += tx.delta.Parked
 	j.counts.Interrupted += tx.delta.Interrupted
+	for key, n := range tx.moves {
+		j.tally.add(key, n)
+	}
 }
 
 // View runs f on the newest state.

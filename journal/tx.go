@@ -45,7 +45,8 @@ type Tx struct {
 	before   []func() error
 	contents map[uint64]struct{}
 	delta    Counts
-	whole    whole // what the state that it makes holds
+	moves    map[string]int // rows that came (1) or went (-1), by key
+	whole    whole          // what the state that it makes holds
 }
 
 func (tx *Tx) discard() { tx.txn.Discard() }
@@ -184,6 +185,9 @@ func dueBytes(ns int64) string { return be64(uint64(max(ns, 0))) }
 
 // Row returns the row of key, or nil.
 func (tx *Tx) Row(key string) (*Row, error) {
+	if tx.noRow(key) {
+		return nil, nil
+	}
 	r := &Row{}
 	ok, err := tx.get(spaced(spaceRow, key), r)
 	if err != nil || !ok {
@@ -254,6 +258,7 @@ func (tx *Tx) setRow(key []byte, old, r *Row) (err error) {
 		was = old.digest
 	}
 	tx.whole.replace(was, old != nil, key, b)
+	tx.moved(string(key[1:]), old != nil, r != nil)
 	if r == nil {
 		return tx.write(len(key), func() error { return tx.txn.Delete(key) })
 	}
@@ -300,9 +305,31 @@ func (tx *Tx) Stuck() iter.Seq[string] {
 	}
 }
 
+// moved notes that a row came or went.
+func (tx *Tx) moved(key string, was, is bool) {
+	if was == is {
+		return
+	}
+	if tx.moves == nil {
+		tx.moves = map[string]int{}
+	}
+	if tx.moves[key]--; is {
+		tx.moves[key] += 2
+	}
+}
+
 // Rows yields the rows whose key begins with prefix and is greater than or
 // equal to from, in byte order.
 func (tx *Tx) Rows(prefix, from string) iter.Seq2[*Row, error] {
+	return func(yield func(*Row, error) bool) {
+		if !tx.noRows(prefix) {
+			tx.stored(prefix, from)(yield)
+		}
+	}
+}
+
+// stored is Rows by what the database holds, whatever was counted.
+func (tx *Tx) stored(prefix, from string) iter.Seq2[*Row, error] {
 	return func(yield func(*Row, error) bool) {
 		start := spaced(spaceRow, max(prefix, from))
 		err := tx.each(spaced(spaceRow, prefix), start, true, func(k []byte, item *badger.Item) (bool, error) {
@@ -325,6 +352,9 @@ func (tx *Tx) Rows(prefix, from string) iter.Seq2[*Row, error] {
 // own in which a Put lies is yielded as one without attributes.
 func (tx *Tx) Children(prefix, from string) iter.Seq2[*Row, error] {
 	return func(yield func(*Row, error) bool) {
+		if tx.noRows(prefix) {
+			return
+		}
 		space := spaced(spaceRow, prefix)
 		it := tx.txn.NewIterator(badger.IteratorOptions{Prefix: space, PrefetchValues: false})
 		defer it.Close()
@@ -359,6 +389,9 @@ func (tx *Tx) Children(prefix, from string) iter.Seq2[*Row, error] {
 // a look at what rows tell of beneath it.
 func (tx *Tx) ChildNames(prefix string) iter.Seq2[string, bool] {
 	return func(yield func(string, bool) bool) {
+		if tx.noRows(prefix) {
+			return
+		}
 		space := spaced(spaceRow, prefix)
 		it := tx.txn.NewIterator(badger.IteratorOptions{Prefix: space, PrefetchValues: false})
 		defer it.Close()

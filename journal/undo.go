@@ -125,7 +125,7 @@ func (j *Journal) begins() error {
 		return err
 	}
 	j.slot = slot{Gen: 1, BootID: j.o.BootID, CacheID: id}
-	j.whole = whole{New: true}
+	j.whole, j.tally = whole{New: true}, tally{}
 	if j.o.ReadOnly {
 		return nil
 	}

@@ -1,7 +1,6 @@
 package writeback
 
 import (
-	"iter"
 	"strings"
 	"sync"
 
@@ -105,7 +104,7 @@ func (m *memos) settled(key string, memo Memo) {
 		return
 	}
 	if _, ok := m.known[key]; !ok {
-		for dir := range dirsOf(key) {
+		for dir := range journal.DirsOf(key) {
 			if m.under[dir] == nil {
 				m.under[dir] = map[string]struct{}{}
 			}
@@ -115,23 +114,9 @@ func (m *memos) settled(key string, memo Memo) {
 	m.known[key] = timed{memo, m.clock}
 }
 
-// dirsOf yields the directories that key lies in, from "" down.
-func dirsOf(key string) iter.Seq[string] {
-	return func(yield func(string) bool) {
-		if !yield("") {
-			return
-		}
-		for i := 0; i < len(key)-1; i++ {
-			if key[i] == '/' && !yield(key[:i+1]) {
-				return
-			}
-		}
-	}
-}
-
 func (m *memos) dropLocked(key string) {
 	delete(m.known, key)
-	for dir := range dirsOf(key) {
+	for dir := range journal.DirsOf(key) {
 		if delete(m.under[dir], key); len(m.under[dir]) == 0 {
 			delete(m.under, dir)
 		}
