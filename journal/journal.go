@@ -103,6 +103,7 @@ type Journal struct {
 	last   uint64         // timestamp of the newest commit; moves under mu too
 	counts Counts         // the same
 	tally  tally          // the same; nil until Open has counted
+	recent recent         // of the newest state
 	broken error          // the journal's own disk failed, or it is closed
 	views  sync.WaitGroup // Views under way; added to under smu while not closed
 
@@ -380,6 +381,7 @@ func (j *Journal) committed(tx *Tx) {
 	j.counts.Stuck += tx.delta.Stuck
 	j.counts.Parked += tx.delta.Parked
 	j.counts.Interrupted += tx.delta.Interrupted
+	j.forgetAnew(tx)
 	for key, n := range tx.moves {
 		j.tally.add(key, n)
 	}

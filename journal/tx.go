@@ -46,6 +46,7 @@ type Tx struct {
 	contents map[uint64]struct{}
 	delta    Counts
 	moves    map[string]int // rows that came (1) or went (-1), by key
+	anew     []string       // what it has set of what is kept in recent
 	whole    whole          // what the state that it makes holds
 }
 
@@ -95,6 +96,7 @@ func (tx *Tx) set(key []byte, v any) error {
 	if err := tx.replace(key, b); err != nil {
 		return err
 	}
+	tx.setAnew(key)
 	return tx.write(len(key)+len(b), func() error { return tx.txn.Set(key, b) })
 }
 
@@ -102,6 +104,7 @@ func (tx *Tx) drop(key []byte) error {
 	if err := tx.replace(key, nil); err != nil {
 		return err
 	}
+	tx.setAnew(key)
 	return tx.write(len(key), func() error { return tx.txn.Delete(key) })
 }
 
@@ -188,12 +191,24 @@ func (tx *Tx) Row(key string) (*Row, error) {
 	if tx.noRow(key) {
 		return nil, nil
 	}
+	k := spaced(spaceRow, key)
+	if v, ok := tx.recall(k); ok {
+		if v == nil {
+			return nil, nil
+		}
+		return v.(*Row).clone(), nil
+	}
 	r := &Row{}
-	ok, err := tx.get(spaced(spaceRow, key), r)
-	if err != nil || !ok {
+	ok, err := tx.get(k, r)
+	switch {
+	case err != nil:
 		return nil, err
+	case !ok:
+		tx.remember(k, nil)
+		return nil, nil
 	}
 	r.Key = key
+	tx.remember(k, r.clone())
 	return r, nil
 }
 
@@ -258,6 +273,7 @@ func (tx *Tx) setRow(key []byte, old, r *Row) (err error) {
 		was = old.digest
 	}
 	tx.whole.replace(was, old != nil, key, b)
+	tx.setAnew(key)
 	tx.moved(string(key[1:]), old != nil, r != nil)
 	if r == nil {
 		return tx.write(len(key), func() error { return tx.txn.Delete(key) })

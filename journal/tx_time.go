@@ -7,7 +7,13 @@ import (
 // Time returns when a name last came to the directory key or went from it, in
 // Unix nanoseconds; 0: nothing is remembered (H30).
 func (tx *Tx) Time(key string) (ns int64, err error) {
-	_, err = tx.get(spaced(spaceTime, key), &ns)
+	k := spaced(spaceTime, key)
+	if v, ok := tx.recall(k); ok {
+		return v.(int64), nil
+	}
+	if _, err = tx.get(k, &ns); err == nil {
+		tx.remember(k, ns)
+	}
 	return ns, err
 }
 

@@ -199,12 +199,24 @@ func (tx *Tx) Cleans() iter.Seq2[*Clean, error] {
 // Attrs returns the attributes learnt of key, or nil. The caller compares the
 // version.
 func (tx *Tx) Attrs(key string) (*Attrs, error) {
+	k := spaced(spaceAttr, key)
+	if v, ok := tx.recall(k); ok {
+		if v == nil {
+			return nil, nil
+		}
+		return v.(*Attrs).clone(), nil
+	}
 	a := &Attrs{}
-	ok, err := tx.get(spaced(spaceAttr, key), a)
-	if err != nil || !ok {
+	ok, err := tx.get(k, a)
+	switch {
+	case err != nil:
 		return nil, err
+	case !ok:
+		tx.remember(k, nil)
+		return nil, nil
 	}
 	a.Key = key
+	tx.remember(k, a.clone())
 	return a, nil
 }
 
