@@ -199,7 +199,12 @@ func (o *overlay) keepDir(key string, d *dirInfo) *object.Info {
 }
 
 // ofRoot makes the entry of the mount's own directory, where that is a prefix.
-func (o *overlay) ofRoot(ctx context.Context) (*entry, error) {
+func (o *overlay) ofRoot(ctx context.Context) (e *entry, err error) {
+	err = again(func() error { e, err = o.tryRoot(ctx); return err })
+	return e, err
+}
+
+func (o *overlay) tryRoot(ctx context.Context) (*entry, error) {
 	key := o.fs.o.Prefix
 	row, err := o.q.Row(key)
 	if err != nil {

@@ -89,6 +89,22 @@ func (o *overlay) lookup(ctx context.Context, dir, name string) (*entry, error) 
 // lookupIn is lookup by a listing that is being given out; nil: by whatever
 // listing is fresh.
 func (o *overlay) lookupIn(ctx context.Context, dir, name string, s *dirStream) (e *entry, err error) {
+	err = again(func() error { e, err = o.tryLookup(ctx, dir, name, s); return err })
+	return e, err
+}
+
+// again repeats f, which reads a row and asks OSS about what that names, if the row
+// has been carried in between: what it named may be gone.
+func again(f func() error) (err error) {
+	for range 10 {
+		if err = f(); !errors.Is(err, errSettled) {
+			return err
+		}
+	}
+	return err
+}
+
+func (o *overlay) tryLookup(ctx context.Context, dir, name string, s *dirStream) (e *entry, err error) {
 	asOf := uint64(0)
 	defer func() {
 		if e != nil {
@@ -288,6 +304,9 @@ func (o *overlay) ofRow(ctx context.Context, r *writeback.Row) (*entry, error) {
 	}
 	if r.Unlearnt && r.Attr.Mode == 0 { // moved with its directory, and nothing was asked about it
 		a, err := o.attrs(ctx, object.Entry{Key: r.Base.Key, ETag: r.Base.ETag, Size: r.Base.Size})
+		if (object.IsAbsent(err) || err == nil && !a.Ref.Same(r.Base)) && o.isCarried(r) {
+			return nil, errSettled
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -314,6 +333,13 @@ func (o *overlay) ofObject(ctx context.Context, oe object.Entry, known bool, a *
 	e.attr.Ctime, e.attr.Atime = a.Ctime, a.Atime
 	o.setKind(e, oe, a)
 	return e, nil
+}
+
+// isCarried reports that the row r, which nothing was known about but its base, is not
+// there as it was: what it names may be gone.
+func (o *overlay) isCarried(r *writeback.Row) bool {
+	cur, err := o.q.Row(r.Key)
+	return err == nil && (cur == nil || cur.Seq != r.Seq || !cur.Base.Same(r.Base) || !cur.Unlearnt)
 }
 
 func (o *overlay) defaults(dir bool, mtime time.Time) object.Attr {

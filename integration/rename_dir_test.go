@@ -542,3 +542,51 @@ func TestRenameOfADirectoryThatCannotBeChangesNothing(t *testing.T) {
 		t.Errorf("before: %.300q\nafter: %.300q", before, after)
 	}
 }
+
+// Who asks what the attributes are of a file that moved with its directory may get the
+// answer when the engine has moved the object too, and its old name is gone (R9).
+func TestRenamedWithItsDirectoryAndCarriedWhileItIsLookedAt(t *testing.T) {
+	t.Parallel()
+	e := setup(t)
+	for _, name := range []string{"f", "g"} {
+		e.put("old/"+name, strings.NewReader("of "+name))
+	}
+	m := e.mount("cache")
+	e.command(0, "uploads", "pause", m.Point)
+	e.ok(os.Rename(m.in("old"), m.in("new")))
+	calls := map[string]func() error{
+		"f": func() error { return os.Chmod(m.in("new/f"), 0o604) },
+		"g": func() error { _, err := os.Lstat(m.in("new/g")); return err },
+	}
+	var g errgroup.Group
+	var holds []harness.Fault
+	for name, call := range calls {
+		hold, err := e.server.Fault("delay,op=HeadObject,key=old/" + name + ",count=1")
+		e.ok(err)
+		holds = append(holds, hold)
+		g.Go(call)
+	}
+	e.poll("all are asked about", patience, func() bool {
+		faults, err := e.server.Faults()
+		e.ok(err)
+		return !slices.ContainsFunc(faults, func(f harness.Fault) bool { return f.Held == 0 })
+	})
+	e.command(0, "uploads", "resume", m.Point)
+	e.poll("the old names are gone", patience, func() bool {
+		keys, err := e.server.Keys("old/")
+		e.ok(err)
+		return len(keys) == 0
+	})
+	for _, hold := range holds {
+		e.ok(second(e.server.RemoveFault(hold.ID)))
+	}
+	e.ok(g.Wait())
+	m.wait(m.Point)
+	if st, err := os.Lstat(m.in("new/f")); err != nil || st.Mode() != 0o604 {
+		t.Errorf("%v %v", st, err)
+	}
+	m.umount(0)
+	for _, name := range []string{"f", "g"} {
+		e.object("new/"+name, "of "+name)
+	}
+}
