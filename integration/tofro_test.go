@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -17,8 +18,17 @@ var toFro = flag.Int("tofro", 150, "how many changes each program of TestRenamed
 // each call every name is there, with what was written last. (R5, R9)
 func TestRenamedToAndFroWhileItIsCarried(t *testing.T) {
 	t.Parallel()
+	for _, delay := range []string{"0s", "20ms", "200ms"} {
+		t.Run("delay "+delay, func(t *testing.T) {
+			t.Parallel()
+			toAndFro(t, "--write-back-delay="+delay, "--doubt=300ms")
+		})
+	}
+}
+
+func toAndFro(t *testing.T, flags ...string) {
 	e := setup(t)
-	m := e.mount("cache", "--write-back-delay=20ms", "--doubt=300ms")
+	m := e.mount("cache", flags...)
 	var g errgroup.Group
 	for w := range 3 {
 		g.Go(func() error {
@@ -38,7 +48,10 @@ func TestRenamedToAndFroWhileItIsCarried(t *testing.T) {
 				name := fmt.Sprintf("%04d", rnd.IntN(60))
 				var err error
 				what := ""
-				switch n := rnd.IntN(10); {
+				switch n := rnd.IntN(11); {
+				case n == 10: // by which the engine goes on at once
+					what = "sync " + at
+					err = syncDir(at)
 				case n < 4:
 					what = "rename " + at
 					if err = os.Rename(at, to); err == nil {
@@ -72,7 +85,7 @@ func TestRenamedToAndFroWhileItIsCarried(t *testing.T) {
 				}
 				list, err := os.ReadDir(at)
 				if err != nil || len(list) != len(modes) {
-					return fmt.Errorf("program %d, step %d, after %s: %d names, want %d: %w", w, step, what, len(list), len(modes), err)
+					return fmt.Errorf("program %d, step %d, after %s: %d names, want %d (%v); %s", w, step, what, len(list), len(modes), err, lacking(at, list, modes))
 				}
 				for _, d := range list {
 					st, err := d.Info()
@@ -87,4 +100,30 @@ func TestRenamedToAndFroWhileItIsCarried(t *testing.T) {
 	e.ok(g.Wait())
 	m.wait(m.Point)
 	m.umount(0)
+}
+
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// lacking tells which names of modes list lacks, and what is seen of them a little later.
+func lacking(dir string, list []os.DirEntry, modes map[string]os.FileMode) (said string) {
+	there := map[string]bool{}
+	for _, d := range list {
+		there[d.Name()] = true
+	}
+	again, _ := os.ReadDir(dir)
+	for name := range modes {
+		if !there[name] {
+			_, err := os.Lstat(dir + "/" + name)
+			now := slices.ContainsFunc(again, func(d os.DirEntry) bool { return d.Name() == name })
+			said += fmt.Sprintf("%s is not listed (then: %t, lstat: %v) ", name, now, err)
+		}
+	}
+	return said
 }

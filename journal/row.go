@@ -189,6 +189,9 @@ func (r *Row) ForgetSum() { r.CRC64, r.HasCRC = 0, false }
 // Waiting reports whether the engine may ever carry the row by itself.
 func (r *Row) Waiting() bool { return r.Parked == "" && !r.Interrupted }
 
+// IsAnswered reports that OSS has answered the request that the row's note is about.
+func (r *Row) IsAnswered() bool { return r.Note != nil && r.Note.Answered }
+
 // Upload is a multipart upload of the content of a key (see Part).
 type Upload struct {
 	Num      uint64     `json:"n"`           // names its parts here: the state that it was first written in

@@ -78,13 +78,13 @@ func (t *transfer) carry() error {
 		}
 	}
 	row := t.row
-	if row.Kind == journal.Put && (row.Note == nil || !row.Note.Answered) {
+	if row.Kind == journal.Put && !row.IsAnswered() {
 		if err := t.final(); err != nil {
 			return err
 		}
 	}
 	switch {
-	case row.Note != nil && row.Note.Answered:
+	case row.IsAnswered():
 		return t.confirm()
 	case t.circle:
 		return t.free()

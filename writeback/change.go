@@ -359,7 +359,7 @@ func (c *Change) set(next *Row) error {
 	next.Seq, next.Note = 0, nil
 	if old != nil {
 		next.Expected, next.Known = old.Expected, old.Known
-		if old.Note != nil && old.Note.Answered {
+		if old.IsAnswered() {
 			next.Expected, next.Known = old.Note.Published, true
 		}
 		if old.Content != 0 && old.Content == next.Content && !old.Base.IsZero() && !next.Base.IsZero() {

@@ -254,7 +254,7 @@ func (t *transfer) giveWayIn(c *Change, cur *Row, info object.Info) error {
 		if err := tx.PutDoubt(key, d); err != nil {
 			return err
 		}
-	} else if cur.Note != nil && cur.Note.Answered { // they came after what was in doubt
+	} else if cur.IsAnswered() { // they came after what was in doubt
 		if err := tx.DropDoubt(key); err != nil {
 			return err
 		}

@@ -68,9 +68,10 @@ func (q *Queue) takeDeletes() []string {
 	return keys
 }
 
-// startDeletes carries what was gathered, as far as the rules still allow it.
+// startDeletes carries what was gathered, as far as the rules still allow it. What
+// was a Delete when it was gathered may have become a Put since: that goes alone.
 func (q *Queue) startDeletes() {
-	var all []*transfer
+	var all, alone []*transfer
 	err := q.j.View(func(tx *journal.Tx) error {
 		for _, key := range q.takeDeletes() {
 			t, _, err := q.admitKey(tx, key, false)
@@ -78,8 +79,12 @@ func (q *Queue) startDeletes() {
 				q.block(key, time.Now().Add(time.Minute), "the journal cannot be read")
 				q.log.Error("cannot read an intent", "key", key, "err", err)
 			}
-			if t != nil {
+			switch {
+			case t == nil:
+			case t.row.Kind == journal.Delete && !t.row.IsAnswered():
 				all = append(all, t)
+			default:
+				alone = append(alone, t)
 			}
 		}
 		return nil
@@ -87,11 +92,13 @@ func (q *Queue) startDeletes() {
 	if err != nil {
 		return // the journal is closed
 	}
-	switch len(all) {
-	case 0:
-	case 1:
-		q.start(func() { q.run(all[0]) })
-	default:
+	if len(all) == 1 {
+		all, alone = nil, append(alone, all[0])
+	}
+	for _, t := range alone {
+		q.start(func() { q.run(t) })
+	}
+	if len(all) > 0 {
 		q.start(func() { q.runDeletes(all) })
 	}
 }

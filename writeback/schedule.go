@@ -293,7 +293,7 @@ func (q *Queue) admitKey(tx *journal.Tx, key string, gather bool) (t *transfer, 
 	if err != nil || row == nil || !row.Waiting() || q.isPaused(key) || gather && q.waits(row) {
 		return nil, false, err
 	}
-	answered := row.Note != nil && row.Note.Answered
+	answered := row.IsAnswered()
 	if answered && row.Due > time.Now().UnixNano() {
 		q.block(key, time.Unix(0, row.Due), "an older request of it may still land")
 		return nil, false, nil // a HEAD before its time would prove nothing

@@ -53,6 +53,52 @@ func TestRowThatTakesThePlaceOfOneThatIsBlocked(t *testing.T) {
 	}
 }
 
+// The scheduler looks at Deletes, and before it puts them to their batch somebody gives
+// one of the names a file again: that is uploaded, not deleted. covers H1
+func TestPutThatTakesThePlaceOfAGatheredDelete(t *testing.T) {
+	store := newMemStore()
+	store.free = true
+	r := openRooms(t, 0, store, func(o *Options) { o.Delay = time.Hour })
+	refs := map[string]object.Ref{}
+	for _, key := range []string{"a", "b", "c"} {
+		refs[key] = store.set(key, []byte("old"), etagOf([]byte("old")), nil)
+	}
+	_, err := r.q.Change(func(c *Change) error {
+		for key, ref := range refs {
+			if err := c.Delete(key, ref, true); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = r.j.View(func(tx *journal.Tx) error {
+		r.put(t, "b", "new")
+		for key := range refs {
+			row, err := tx.Row(key)
+			if err != nil {
+				return err
+			}
+			r.q.admit(row, tx.At(), false, false, true)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if left, err := r.q.Drain(t.Context()); err != nil || left.Pending != 0 || left.Stuck != 0 {
+		t.Fatalf("%+v, %v", left, err)
+	}
+	for _, key := range []string{"a", "b", "c"} {
+		o, there := store.get(key)
+		if there != (key == "b") || there && string(o.data) != "new" {
+			t.Errorf("%s: %t %q", key, there, o.data)
+		}
+	}
+}
+
 // Two names have been exchanged, and what they hold is made of versions that are
 // gone: each row waits for itself by way of the other. They are parked, and do not
 // wake each other for ever.
