@@ -10,7 +10,10 @@ import (
 // gets a copy. Most are small; recentMost of them take some MiB.
 type recent map[string]any // *Row, *Attrs or int64, by the key of the database; nil: there is none
 
-const recentMost = 4096
+const (
+	recentMost   = 4096
+	recentRanges = 64 // a row with more of them is read anew
+)
 
 // recall returns what key was found to hold; ok is false where that is not known, or
 // where tx reads another state.

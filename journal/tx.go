@@ -208,7 +208,9 @@ func (tx *Tx) Row(key string) (*Row, error) {
 		return nil, nil
 	}
 	r.Key = key
-	tx.remember(k, r.clone())
+	if len(r.Dirty) <= recentRanges {
+		tx.remember(k, r.clone())
+	}
 	return r, nil
 }
 
