@@ -81,7 +81,7 @@ func (x *file) fillAttr(out *fuse.Attr) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	fillAttr(out, x.attr, x.size)
-	if x.content != nil && x.base == nil {
+	if x.content != nil && x.base == nil && x.size > int64(out.Blksize) { // holes: those of a small file are not worth telling
 		out.Blocks = min(out.Blocks, uint64(x.content.Blocks()))
 	}
 	x.n.markGone(out)

@@ -24,7 +24,10 @@ func TestBaseThatIsGone(t *testing.T) {
 		do   func(e *env)
 		want string // what OSS holds then; "" nothing
 	}{
-		{"replaced", func(e *env) { e.put("f", strings.NewReader("theirs")) }, "theirs"},
+		{"replaced", func(e *env) {
+			e.ok(second(e.server.Fault("clock,by=-10s,op=PutObject,key=f,count=1"))) // what is written anew is later, whenever a second begins
+			e.put("f", strings.NewReader("theirs"))
+		}, "theirs"},
 		{"removed", func(e *env) { e.ok(e.bucket().DeleteObject("f")) }, ""},
 	} {
 		for _, size := range []int{1 << 20, 24 << 20} {
