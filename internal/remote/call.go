@@ -172,7 +172,7 @@ func (c *Client) doXML(ctx context.Context, r call, out any) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := io.ReadAll(io.LimitReader(a.body, maxXML))
+	data, err := a.text()
 	a.body.Close()
 	if err != nil {
 		return nil, &object.Error{Op: r.op, Key: r.key, Kind: object.Again, Status: a.status, Err: cause(err)}
@@ -181,6 +181,18 @@ func (c *Client) doXML(ctx context.Context, r call, out any) (*answer, error) {
 		return nil, badXML(r, a, data, err)
 	}
 	return a, nil
+}
+
+// text reads the body, into a buffer of its size where OSS tells it: a page of
+// a listing is some 300 KiB, and there are many of them.
+func (a *answer) text() ([]byte, error) {
+	size, err := strconv.Atoi(a.header.Get("Content-Length"))
+	if err != nil || size < 0 || size > maxXML {
+		return io.ReadAll(io.LimitReader(a.body, maxXML))
+	}
+	data := make([]byte, size)
+	_, err = io.ReadFull(a.body, data)
+	return data, err
 }
 
 // maxXML bounds an answer: a page of 1000 keys of 1023 escaped bytes each is

@@ -22,7 +22,7 @@ func (f fixed) Get(context.Context) (Key, error) {
 }
 
 // open makes a client of the bucket bkt at url.
-func open(t *testing.T, url string, set func(*Options)) *Client {
+func open(t testing.TB, url string, set func(*Options)) *Client {
 	t.Helper()
 	o := Options{Endpoint: url, Bucket: "bkt", Credentials: fixed{testID, testSecret, ""},
 		Idle: time.Minute, HeaderTimeout: time.Minute}

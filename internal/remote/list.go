@@ -64,36 +64,57 @@ type listResult struct {
 	EncodingType          string
 	IsTruncated           bool
 	NextContinuationToken string
-	Contents              []struct {
-		Key, ETag, Type, StorageClass string
-		Size                          int64
-		LastModified                  string
-	}
-	CommonPrefixes []struct{ Prefix string }
+	Contents              []listed
+	CommonPrefixes        []folded
 }
 
+type listed struct {
+	Key, ETag, Type, StorageClass string
+	Size                          int64
+	LastModified                  string
+}
+
+type folded struct{ Prefix string }
+
+// page is what l says, in strings of its own: who keeps a listing keeps some
+// names of a page, perhaps one, and those of l are pieces of the whole answer
+// (listxml.go). The two of an entry are one, since they are kept together.
 func (l *listResult) page() (object.Page, error) {
 	u := unescaper{on: l.EncodingType == "url"}
 	var p object.Page
 	if n := len(l.Contents); n > 0 {
 		p.Entries = make([]object.Entry, 0, n)
 	}
+	var buf []byte
+	var kind, class string
 	for _, e := range l.Contents {
 		if e.Key == "" || e.Size < 0 {
 			return p, fmt.Errorf("an object %q of %d bytes", e.Key, e.Size)
 		}
+		kind, class = again(kind, e.Type), again(class, e.StorageClass)
+		key := u.text(e.Key)
+		buf = append(append(buf[:0], key...), unquote(e.ETag)...)
+		both := string(buf)
 		p.Entries = append(p.Entries, object.Entry{
-			Key: u.text(e.Key), ETag: unquote(e.ETag), Size: e.Size,
-			LastModified: parseTime(e.LastModified), Type: e.Type, Class: e.StorageClass,
+			Key: both[:len(key)], ETag: both[len(key):], Size: e.Size,
+			LastModified: parseTime(e.LastModified), Type: kind, Class: class,
 		})
 	}
 	for _, f := range l.CommonPrefixes {
-		p.Prefixes = append(p.Prefixes, u.text(f.Prefix))
+		p.Prefixes = append(p.Prefixes, strings.Clone(u.text(f.Prefix)))
 	}
 	if l.IsTruncated {
-		p.Next = u.text(l.NextContinuationToken)
+		p.Next = strings.Clone(u.text(l.NextContinuationToken))
 	}
 	return p, u.err
+}
+
+// again is a copy of s: the one before, if that is the same.
+func again(before, s string) string {
+	if s == before {
+		return before
+	}
+	return strings.Clone(s)
 }
 
 // parseTime reads a time of an XML answer; the zero time if there is none,

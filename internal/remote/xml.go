@@ -12,8 +12,12 @@ import (
 
 // decodeXML decodes an answer. OSS quotes keys in places where it does not
 // escape them, and encoding/xml refuses control characters, raw or as a
-// reference; so these become U+FFFD first. No key is taken from such a place.
+// reference; so these become U+FFFD first. No key is taken from such a place. A
+// page of a listing, as long as it looks like all others, needs none of that.
 func decodeXML(data []byte, out any) error {
+	if l, ok := out.(*listResult); ok && l.read(string(data)) {
+		return nil
+	}
 	return xml.Unmarshal(sanitize(data), out)
 }
 
