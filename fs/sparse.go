@@ -16,8 +16,12 @@ import (
 	"github.com/ossmount/ossmount/writeback"
 )
 
-// errTaken says that the bytes have become a file's own content.
-var errTaken = errors.New("the bytes have been taken over")
+var (
+	// errTaken says that the bytes have become a file's own content.
+	errTaken = errors.New("the bytes have been taken over")
+	// errWhole says that no byte of a version is missing any more.
+	errWhole = errors.New("all bytes have come")
+)
 
 const (
 	smallestBlock = 16 << 10  // what a read by chance fetches too much of, at each end
@@ -115,12 +119,19 @@ func (f *FS) newSparse(ref object.Ref, size int64, of uint64, follow *writeback.
 
 // own returns the bytes of s for the holes of content of, which nobody else
 // shares: what the content is published as takes their place. It ends this use
-// of s, which is the one that is returned if it was the only one.
+// of s, which is the one that is returned if it was the only one. errWhole says
+// that all bytes are here by now: nothing keeps the version in place for the holes
+// of anybody, and this use of s goes on.
 func (s *sparse) own(of uint64, follow *writeback.Follow) (*sparse, error) {
+	ref, size := s.extent()
+	hold := s.fs.q.Hold(ref, of, nil) // before the look, and until the one that stays
+	defer hold.Release()
+	if s.whole() {
+		return nil, errWhole
+	}
 	if s.isOnly(of, follow) {
 		return s, nil
 	}
-	ref, size := s.extent()
 	mine, err := s.fs.newSparse(ref, size, of, follow)
 	if err == nil {
 		s.release()

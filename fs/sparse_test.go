@@ -122,3 +122,38 @@ func TestGatheringInVain(t *testing.T) {
 		t.Error("the next write would wait once more")
 	}
 }
+
+// All bytes of a version come between the look that some are missing and the moment
+// from which it is held for the holes of a content: nothing has kept it in place
+// since, so the bytes that have come are used.
+func TestAllComesBeforeTheHolesAreOwned(t *testing.T) {
+	for _, readers := range []int{1, 2} {
+		b := newTestbed(t, t.TempDir())
+		defer b.tidy()
+		b.object(t, "f", []byte("old"))
+		e, err := b.fs.overlay.lookup(t.Context(), "", "f")
+		if err != nil {
+			t.Fatal(err)
+		}
+		x := &file{fs: b.fs, n: b.fs.root, size: e.size, handles: 1, writers: 1}
+		for range readers {
+			if x.base, err = b.fs.sparse(e.ref, e.size); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := x.base.need(t.Context(), 0, e.size, e.size); err != nil {
+			t.Fatal(err)
+		}
+		if err := x.holeLocked(e.ref); !errors.Is(err, errWhole) || x.content != nil {
+			t.Errorf("%d readers: holes over what nobody holds: %v", readers, err)
+		}
+		if err := x.startLocked(); err != nil || x.base != nil || x.content == nil {
+			t.Fatalf("%d readers: %v, base %v", readers, err, x.base)
+		}
+		p := make([]byte, 3)
+		if _, err := x.content.ReadAt(p, 0); err != nil || string(p) != "old" {
+			t.Errorf("%d readers: %q, %v", readers, p, err)
+		}
+		x.letGo()
+	}
+}

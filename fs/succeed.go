@@ -10,10 +10,11 @@ import (
 // successor returns the version that has the bytes of ref now, as far as they are
 // read here.
 func (s *sparse) successor(ctx context.Context, ref object.Ref) (next object.Ref, ok bool) {
-	if next, _, ok = s.following().Published(); ok && !next.Same(ref) {
+	of, follow := s.following()
+	if next, _, ok = follow.Published(); ok && !next.Same(ref) {
 		return next, true
 	}
-	next, ok = s.fs.q.Successor(ctx, ref)
+	next, ok = s.fs.q.Successor(ctx, ref, of)
 	return next, ok && !next.Same(ref)
 }
 
@@ -26,10 +27,11 @@ func (s *sparse) follows(x *file, f *writeback.Follow) {
 	s.holdLocked() // a change that waits already had nobody to ask
 }
 
-func (s *sparse) following() *writeback.Follow {
+// following returns the content whose holes are read here, and what tells of it.
+func (s *sparse) following() (of uint64, follow *writeback.Follow) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.follow
+	return s.of, s.follow
 }
 
 func (s *sparse) succeed(next object.Ref) {

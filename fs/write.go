@@ -105,21 +105,32 @@ func (x *file) filledLocked(n uint64) error {
 // of it, if that is all, else an empty one with a hole over the version on OSS.
 func (x *file) startLocked() error {
 	origin := x.base.version()
-	if x.base.whole() {
-		y, err := x.base.take()
-		if err != nil {
-			return err
-		}
-		x.useLocked(y)
-		x.base.release()
-		x.base = nil
-		x.vouched, x.named = true, true // what OSS holds, until the first change
-		// By this name it is found; where that fails the first write does, too.
-		_ = y.SetWitness(cache.Witness{Key: x.n.key(), Attr: x.attr, Ref: origin, State: cache.StateClean})
-	} else if err := x.holeLocked(origin); err != nil {
+	err := errWhole
+	if !x.base.whole() {
+		err = x.holeLocked(origin)
+	}
+	if errors.Is(err, errWhole) {
+		err = x.takeLocked(origin)
+	}
+	if err != nil {
 		return err
 	}
 	x.origin, x.dirty, x.since = origin, nil, nil
+	return nil
+}
+
+// takeLocked makes what was fetched, which is all, the file's content.
+func (x *file) takeLocked(origin object.Ref) error {
+	y, err := x.base.take()
+	if err != nil {
+		return err
+	}
+	x.useLocked(y)
+	x.base.release()
+	x.base = nil
+	x.vouched, x.named = true, true // what OSS holds, until the first change
+	// By this name it is found; where that fails the first write does, too.
+	_ = y.SetWitness(cache.Witness{Key: x.n.key(), Attr: x.attr, Ref: origin, State: cache.StateClean})
 	return nil
 }
 

@@ -239,6 +239,9 @@ type Debt struct {
 	For    string    `json:"f,omitempty"` // key of the row that the copy is made for
 	Asked  time.Time `json:"a,omitzero"`
 	Since  time.Time `json:"s"`
+	// Until is when what asked for the upload cannot land any more; zero: it has
+	// ended. There may be none before, and one after.
+	Until time.Time `json:"l,omitzero"`
 }
 
 // Clean says that a content holds exactly the bytes of a version that OSS

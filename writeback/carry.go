@@ -224,6 +224,12 @@ func (t *transfer) noteIn(tx *journal.Tx, tag string) error {
 	if cur == nil || cur.Seq != t.row.Seq {
 		return errSuperseded
 	}
+	if !cur.Expected.IsZero() && !t.circle && !t.q.o.rules.noR2 && looked(tx, cur.Key) {
+		return errSuperseded // an open file has made a hole over it since the look: it is admitted anew, or not
+	}
+	if !cur.Base.Same(t.row.Base) { // moveOn: what was opened to be sent is of the one before
+		return errAgainNow
+	}
 	if cur.Note != nil && cur.Note.Tag == tag {
 		t.row = cur
 		return nil

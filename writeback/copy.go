@@ -153,6 +153,13 @@ func (q *Queue) rebase(ctx context.Context, row *Row) (object.Ref, error) {
 	if q.o.rules.noR7 {
 		return row.Base, nil
 	}
+	cur, err := q.Row(row.Key)
+	if err != nil {
+		return object.Ref{}, err
+	}
+	if cur != nil && cur.Seq == row.Seq && !cur.Base.IsZero() && !cur.Base.Same(row.Base) {
+		return cur.Base, nil // moveOn was here before
+	}
 	q.mu.Lock()
 	next, known := q.successors[row.Base]
 	q.mu.Unlock()
@@ -172,7 +179,7 @@ func (q *Queue) rebase(ctx context.Context, row *Row) (object.Ref, error) {
 		}
 		next = info.Ref
 	}
-	_, err := q.j.Update(func(tx *journal.Tx) error {
+	_, err = q.j.Update(func(tx *journal.Tx) error {
 		cur, err := tx.Row(row.Key)
 		if err != nil || cur == nil || !cur.Base.Same(row.Base) {
 			return err

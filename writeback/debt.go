@@ -191,11 +191,34 @@ func (q *Queue) payOne(d journal.Debt) (paid bool, err error) {
 		return err == nil || object.IsAbsent(err), err
 	}
 	if d.Upload == "" {
-		err := q.abortUnnamed(d.Key, d.Asked, except)
-		return err == nil, err
+		return q.payUnnamed(d, except)
 	}
 	if err := q.remote.Abort(q.work, d.Key, d.Upload); err != nil && !object.IsAbsent(err) {
 		return false, err
 	}
 	return true, nil
+}
+
+// payUnnamed looks for the upload that was asked for. Where it may begin yet it looks
+// at once, and when the time is over once more.
+func (q *Queue) payUnnamed(d journal.Debt, except string) (paid bool, err error) {
+	now := time.Now()
+	if q.isEarly(d, now) {
+		return false, nil
+	}
+	if err := q.abortUnnamed(d.Key, d.Asked, except); err != nil {
+		return false, err
+	}
+	if !now.Before(d.Until) {
+		q.sought.Delete(d.ID)
+		return true, nil
+	}
+	q.sought.Store(d.ID, nil)
+	return false, nil
+}
+
+// isEarly reports that d was looked for, and may begin yet.
+func (q *Queue) isEarly(d journal.Debt, now time.Time) bool {
+	_, sought := q.sought.Load(d.ID)
+	return sought && now.Before(d.Until)
 }

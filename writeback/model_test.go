@@ -475,7 +475,7 @@ func (m *model) seenBy(w *writer) string {
 	if next, _, ok := w.follow.Published(); ok {
 		ref = next
 	}
-	text, ok := m.over(b, w.local, int64(len(b)), ref)
+	text, ok := m.over(b, w.local, int64(len(b)), ref, w.n)
 	if !ok {
 		m.fail("%q: its writer has lost the version that it was made from", w.ino.key)
 	}
@@ -483,10 +483,10 @@ func (m *model) seenBy(w *writer) string {
 }
 
 // over lays what a content has over a version.
-func (m *model) over(b []byte, local extent.Set, size int64, ref object.Ref) (string, bool) {
+func (m *model) over(b []byte, local extent.Set, size int64, ref object.Ref, of uint64) (string, bool) {
 	out := slices.Clone(b[:size])
 	for g := range local.Gaps(0, size) {
-		base, ok := m.version(ref)
+		base, ok := m.version(ref, of)
 		if !ok {
 			return "", false
 		}
@@ -827,7 +827,7 @@ func (m *model) see(key string) value {
 
 func (m *model) bytesOf(row *Row) ([]byte, bool) {
 	if row.IsHole() {
-		return m.version(row.Base)
+		return m.version(row.Base, 0)
 	}
 	b, err := readContent(m.c, row.Content)
 	m.must(err)
@@ -835,19 +835,19 @@ func (m *model) bytesOf(row *Row) ([]byte, bool) {
 		m.fail("%q: %d bytes of %d", row.Key, len(b), row.Size)
 	}
 	if row.HasHoles() {
-		text, ok := m.over(b, row.Dirty, row.Size, row.Base)
+		text, ok := m.over(b, row.Dirty, row.Size, row.Base, row.Content)
 		return []byte(text), ok
 	}
 	return b, true
 }
 
-// version reads ref as an open handle does.
-func (m *model) version(ref object.Ref) ([]byte, bool) {
+// version reads ref as an open handle does, for the holes of content of if that is not 0.
+func (m *model) version(ref object.Ref, of uint64) ([]byte, bool) {
 	for range 5 {
 		if o, ok := m.store.get(ref.Key); ok && o.etag == ref.ETag {
 			return o.data, true
 		}
-		next, ok := m.q.Successor(direct, ref)
+		next, ok := m.q.Successor(direct, ref, of)
 		if !ok {
 			break
 		}
@@ -891,7 +891,7 @@ func (m *model) check() {
 	}
 	m.checkClean()
 	for _, r := range m.readers {
-		if b, ok := m.version(r.ref); !ok || !bytes.Equal(b, r.text) {
+		if b, ok := m.version(r.ref, 0); !ok || !bytes.Equal(b, r.text) {
 			m.fail("an open handle of %q sees %q, want %q", r.ref.Key, b, r.text)
 		}
 	}

@@ -191,7 +191,7 @@ func (t *transfer) initiate(u *journal.Upload) (err error) {
 	defer q.pace.release()
 	crash.At("upload asked for, not sent")
 	if u.ID, err = q.remote.Initiate(q.send, row.Key, t.options(u.Tag)); err != nil {
-		return err
+		return t.initiateLost(u, err)
 	}
 	crash.At("upload begun, ID not noted")
 	q.log.Debug("an upload has begun", "key", row.Key, "size", row.Size)
@@ -199,6 +199,22 @@ func (t *transfer) initiate(u *journal.Upload) (err error) {
 	q.reconciled[u.ID] = true
 	q.mu.Unlock()
 	return t.noteUpload(u)
+}
+
+// initiateLost notes, where err tells no answer, that the upload may begin as late as
+// any request may land (R8), and then is nobody's: the next try asks for its own.
+func (t *transfer) initiateLost(u *journal.Upload, err error) error {
+	if object.FateOf(err) != object.Unknown {
+		return err
+	}
+	now := time.Now()
+	_, jerr := t.q.j.Update(func(tx *journal.Tx) error {
+		return tx.AddDebt(journal.Debt{Key: t.row.Key, Asked: time.Unix(0, u.Asked), Since: now, Until: now.Add(t.q.o.Doubt)})
+	})
+	if jerr != nil && stillOpen(jerr) {
+		return jerr
+	}
+	return err
 }
 
 // noteUpload writes u, if the row is still there, and waits for the horizon.

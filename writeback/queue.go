@@ -171,6 +171,7 @@ type Queue struct {
 	health      health
 	denials     denials
 	debtsDenied map[string]*deniedDebts // by directory
+	sought      sync.Map                // IDs of debts that were looked for before their Until
 	draining    bool
 	pauses      map[string]time.Time // since when, by key; "": of all (pause.go)
 	awaited     int                  // how many wait for rows to be carried

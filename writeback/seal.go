@@ -233,20 +233,21 @@ func (q *Queue) heldLocked(row *Row, now time.Time) time.Time {
 	return until
 }
 
-// Successor returns the version that holds the same bytes as ref and has taken
-// its place by our own doing; ok is false when there is none.
-func (q *Queue) Successor(ctx context.Context, ref object.Ref) (next object.Ref, ok bool) {
+// Successor returns the version that has taken the place of ref by our own doing;
+// ok is false when there is none. It holds the same bytes, or, where ref is read
+// for the holes of content of, those of that content.
+func (q *Queue) Successor(ctx context.Context, ref object.Ref, of uint64) (next object.Ref, ok bool) {
 	q.mu.Lock()
 	next, ok = q.successors[ref]
 	q.mu.Unlock()
 	if ok {
 		return next, true
 	}
-	row, err := q.Row(ref.Key)
+	row, err := q.replacing(ref, of)
 	if err != nil {
 		return object.Ref{}, false
 	}
-	if row != nil && row.Base.Same(ref) && len(row.Tags) > 0 {
+	if row != nil {
 		base, err := q.rebase(ctx, row)
 		return base, err == nil && !base.Same(ref)
 	}
@@ -258,6 +259,28 @@ func (q *Queue) Successor(ctx context.Context, ref object.Ref) (next object.Ref,
 		return object.Ref{}, false
 	}
 	return info.Ref, true // a request of ours has landed twice
+}
+
+// replacing returns the row, whatever its name is by now, that may have replaced
+// ref by its own bytes: those of content of, or of ref itself; nil if there is none.
+func (q *Queue) replacing(ref object.Ref, of uint64) (row *Row, err error) {
+	err = q.j.View(func(tx *journal.Tx) error {
+		for key := range tx.BasedOn(ref.Key) {
+			r, err := tx.Row(key)
+			if err != nil {
+				return err
+			}
+			switch {
+			case r == nil || r.Content != 0 && r.Content != of:
+			case !r.Base.Same(ref) && r.Content != 0: // it has, and its row knows
+				row = r
+			case r.Base.Same(ref) && len(r.Tags) > 0:
+				row = r
+			}
+		}
+		return nil
+	})
+	return row, err
 }
 
 func (q *Queue) succeedLocked(old, next object.Ref) {

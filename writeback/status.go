@@ -322,11 +322,14 @@ func (q *Queue) setDraining(on bool) {
 	q.poke()
 }
 
+// owes reports debts of which something can be paid now.
 func (q *Queue) owes() (yes bool) {
+	now := time.Now()
 	_ = q.j.View(func(tx *journal.Tx) error {
-		for range tx.Debts() {
-			yes = true
-			break
+		for d, err := range tx.Debts() {
+			if yes = err != nil || !q.isEarly(d, now); yes {
+				break
+			}
 		}
 		return nil
 	})
