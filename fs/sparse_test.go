@@ -157,3 +157,56 @@ func TestAllComesBeforeTheHolesAreOwned(t *testing.T) {
 		x.letGo()
 	}
 }
+
+// What comes next is under way before a reader gets there, though never more than it
+// has read, and reads that overtake each other do not end that.
+func TestWhatComesNextIsFetchedAhead(t *testing.T) {
+	const piece = 128 << 10
+	for _, c := range []struct {
+		name  string
+		order [4]int64 // of the pieces of each four
+	}{{"one after the other", [4]int64{0, 1, 2, 3}}, {"overtaking", [4]int64{0, 2, 1, 3}}} {
+		b := newTestbed(t, t.TempDir())
+		defer b.tidy()
+		data := bytes.Repeat([]byte("0123456789abcdef"), 12<<20/16)
+		b.object(t, "f", data)
+		e, err := b.fs.overlay.lookup(t.Context(), "", "f")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := b.fs.sparse(e.ref, e.size)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.release()
+		p := make([]byte, piece)
+		for at := int64(0); at < e.size; at += 4 * piece {
+			for i, n := range c.order {
+				if at < 2<<20 { // it is a sequence at first
+					n = int64(i)
+				}
+				off := at + n*piece
+				if _, err := s.readAt(t.Context(), p, off); err != nil || !bytes.Equal(p, data[off:off+piece]) {
+					t.Fatalf("%s: at %d: %v", c.name, off, err)
+				}
+			}
+			s.mu.Lock()
+			first := s.next / s.block
+			for first < int64(len(s.blocks)) && s.blocks[first] != missing {
+				first++
+			}
+			ahead, end := first*s.block-s.next, first == int64(len(s.blocks))
+			run, window := s.run, s.window
+			s.mu.Unlock()
+			if at >= 2<<20 && ahead < 1<<20 && !end {
+				t.Errorf("%s: at %d %d bytes are under way, with a window of %d", c.name, at, ahead, window)
+			}
+			if most := max(2*firstWindow, run) + window; ahead > most {
+				t.Errorf("%s: at %d %d bytes are under way, having read %d", c.name, at, ahead, run)
+			}
+		}
+		if got := b.oss.bytes.Load(); got != int64(len(data)) {
+			t.Errorf("%s: %d bytes were fetched of %d", c.name, got, len(data))
+		}
+	}
+}
