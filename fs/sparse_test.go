@@ -168,7 +168,7 @@ func TestWhatComesNextIsFetchedAhead(t *testing.T) {
 	}{{"one after the other", [4]int64{0, 1, 2, 3}}, {"overtaking", [4]int64{0, 2, 1, 3}}} {
 		b := newTestbed(t, t.TempDir())
 		defer b.tidy()
-		data := bytes.Repeat([]byte("0123456789abcdef"), 12<<20/16)
+		data := bytes.Repeat([]byte("0123456789abcdef"), 48<<20/16)
 		b.object(t, "f", data)
 		e, err := b.fs.overlay.lookup(t.Context(), "", "f")
 		if err != nil {
