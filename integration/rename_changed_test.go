@@ -52,9 +52,9 @@ func TestRenamedAndChangedAtOnce(t *testing.T) {
 		for kind, change := range kinds {
 			change(m.in(place(kind, i, "old")), m.in(place(kind, i, "new")))
 			e.reads(m.in(place(kind, i, "new")), fmt.Sprint(kind, i, "!"))
+			m.wait(m.Point) // so that the engine begins with the next at once
 		}
 	}
-	m.wait(m.Point)
 	keys, err := e.server.Keys("")
 	e.ok(err)
 	held := map[string]bool{}
