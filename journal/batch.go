@@ -85,7 +85,7 @@ func batchMark(seq uint64, what byte) []byte { return spaced(spaceBatch, be64(se
 // dropMarks removes the marks of the batches before.
 func (tx *Tx) dropMarks() error {
 	var old [][]byte
-	err := tx.each([]byte{spaceBatch}, nil, false, func(k []byte, _ *badger.Item) (bool, error) {
+	err := tx.each([]byte{spaceBatch}, nil, func(k []byte, _ *badger.Item) (bool, error) {
 		old = append(old, append([]byte(nil), k...))
 		return true, nil
 	})
@@ -165,7 +165,7 @@ func (j *Journal) tornBatch() (uint64, error) {
 	tx := j.begin(maxTs, false)
 	defer tx.discard()
 	began := uint64(0)
-	err := tx.each([]byte{spaceBatch}, nil, false, func(k []byte, _ *badger.Item) (bool, error) {
+	err := tx.each([]byte{spaceBatch}, nil, func(k []byte, _ *badger.Item) (bool, error) {
 		seq := binary.BigEndian.Uint64(k[1:9])
 		if k[9] == 'b' {
 			began = seq

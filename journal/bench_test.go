@@ -28,3 +28,51 @@ func BenchmarkUpdate(b *testing.B) {
 		}
 	}
 }
+
+// What a start costs here: it adds up 100,000 rows of changed files.
+func BenchmarkOpen(b *testing.B) {
+	dir, o := b.TempDir(), Options{Contents: &synced{map[uint64]int{}}, BootID: "boot1", Step: time.Hour}
+	j, err := Open(b.Context(), dir, o)
+	if err != nil {
+		b.Fatal(err)
+	}
+	_, err = j.Batch(func(tx *Tx) error {
+		for n := range 100_000 {
+			r := changedRow()
+			r.Seq, r.Key, r.Content = 0, fmt.Sprintf("project/dir%03d/file%05d.txt", n%300, n), uint64(n+1)
+			if err := tx.PutRow(r); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := j.Close(); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		j, err := Open(b.Context(), dir, o)
+		if err != nil || j.Counts().Pending != 100_000 {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		if err := j.Close(); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+	}
+}
+
+// changedRow is the row of a file that OSS holds and that was changed.
+func changedRow() *Row {
+	ref := object.Ref{Key: "project/directory/a file.txt", ETag: "5B3C1A2E053D763E1B002CC607C5A0FE", Size: 344606, CRC64: 1<<63 + 12345678901, HasCRC: true}
+	return &Row{
+		Seq: 40, Kind: Put, Content: 17, Size: 4096, CRC64: 1<<63 + 9876543210, HasCRC: true,
+		Attr:    object.Attr{Mode: 0o100644, UID: 1000, GID: 1000, Mtime: 1795239208667093293, Ctime: 1795239208667093293},
+		Headers: object.Headers{"Content-Type": "application/octet-stream", object.HeaderClass: "Standard"}, Expected: ref, Known: true,
+		SignSize: 4096, SignMtime: 1795239208667093293, Closed: 1795239209123456789, Due: 1795239214123456789,
+	}
+}

@@ -40,7 +40,7 @@ func (tx *Tx) check() error {
 		indexed[string(space)+key] = true
 		return nil
 	}
-	err := tx.each([]byte{spaceDue}, nil, false, func(k []byte, _ *badger.Item) (bool, error) {
+	err := tx.each([]byte{spaceDue}, nil, func(k []byte, _ *badger.Item) (bool, error) {
 		r := rows[string(k[9:])]
 		return true, check(spaceDue, string(k[9:]), r != nil && r.Waiting() && uint64(r.Due) == binary.BigEndian.Uint64(k[1:9]))
 	})
@@ -57,7 +57,7 @@ func (tx *Tx) check() error {
 			return err
 		}
 	}
-	err = tx.each([]byte{spaceContent}, nil, false, func(k []byte, _ *badger.Item) (bool, error) {
+	err = tx.each([]byte{spaceContent}, nil, func(k []byte, _ *badger.Item) (bool, error) {
 		n, key := binary.BigEndian.Uint64(k[1:9]), string(k[10:])
 		if k[9] == 'r' {
 			return true, check(spaceContent, key, rows[key] != nil && rows[key].Content == n)
@@ -91,7 +91,7 @@ func (tx *Tx) check() error {
 	for _, u := range tx.Uploads() {
 		nums[u.Num] = true
 	}
-	return tx.each([]byte{spacePart}, nil, false, func(k []byte, _ *badger.Item) (bool, error) {
+	return tx.each([]byte{spacePart}, nil, func(k []byte, _ *badger.Item) (bool, error) {
 		if num := binary.BigEndian.Uint64(k[1:9]); !nums[num] {
 			return false, fmt.Errorf("journal: parts of upload %d, which is not there", num)
 		}

@@ -344,7 +344,7 @@ func (j *Journal) mayReturnTo() []uint64 {
 func (j *Journal) names(at, n uint64) (yes bool, err error) {
 	tx := j.begin(at, false)
 	defer tx.discard()
-	err = tx.each(spaced(spaceContent, be64(n)), nil, false, func([]byte, *badger.Item) (bool, error) {
+	err = tx.each(spaced(spaceContent, be64(n)), nil, func([]byte, *badger.Item) (bool, error) {
 		yes = true
 		return false, nil
 	})

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ossmount/ossmount/internal/extent"
 	"github.com/ossmount/ossmount/internal/object"
 )
 
@@ -17,6 +18,10 @@ func fillAll(v reflect.Value) {
 		v.Set(reflect.New(v.Type().Elem()))
 		fillAll(v.Elem())
 	case reflect.Slice:
+		if v.Type() == reflect.TypeFor[extent.Set]() {
+			v.Set(reflect.ValueOf(extent.Of(7, 9)))
+			return
+		}
 		v.Set(reflect.MakeSlice(v.Type(), 1, 4))
 		fillAll(v.Index(0))
 	case reflect.Map:

@@ -1,8 +1,6 @@
 package journal
 
 import (
-	"encoding/json"
-	"fmt"
 	"maps"
 	"time"
 
@@ -274,27 +272,4 @@ type Attrs struct {
 	// Learnt so soon after LastModified that another version of the same
 	// second may have it, too (H23): asked once more.
 	Racy bool `json:"y,omitempty"`
-}
-
-const codecVersion = 1 // first byte of each value
-
-func encode(v any) ([]byte, error) {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return nil, err
-	}
-	return append([]byte{codecVersion}, b...), nil
-}
-
-func decode(b []byte, v any) error {
-	if len(b) == 0 {
-		return fmt.Errorf("journal: empty value")
-	}
-	if b[0] > codecVersion {
-		return fmt.Errorf("journal: value of format %d, this program knows %d: use the newer ossmount that wrote it (%w)", b[0], codecVersion, ErrNewer)
-	}
-	if b[0] != codecVersion {
-		return fmt.Errorf("journal: value of format %d", b[0])
-	}
-	return json.Unmarshal(b[1:], v)
 }

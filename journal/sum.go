@@ -164,24 +164,39 @@ const piece = 256 // entries that are added up at once
 
 // pieces reads everything there is but for what was learnt, which is the first space.
 func (tx *Tx) pieces(f func(some []pair)) error {
-	it := tx.txn.NewIterator(badger.IteratorOptions{PrefetchValues: true, PrefetchSize: 32})
+	it := tx.txn.NewIterator(badger.IteratorOptions{})
 	defer it.Close()
 	var some []pair
+	var kept shelf
 	for it.Seek([]byte{spaceAttr + 1}); it.Valid(); it.Next() {
-		p := pair{key: it.Item().KeyCopy(nil)}
+		p := pair{key: kept.keep(it.Item().Key())}
 		if !isIndex(p.key[0]) {
-			var err error
-			if p.value, err = it.Item().ValueCopy(nil); err != nil {
+			err := it.Item().Value(func(value []byte) error { p.value = kept.keep(value); return nil })
+			if err != nil {
 				return fmt.Errorf("%q: %w", p.key, err)
 			}
 		}
 		if some = append(some, p); len(some) == piece {
 			f(some)
-			some = nil
+			some = make([]pair, 0, piece)
 		}
 	}
 	f(some)
 	return nil
+}
+
+// shelf keeps copies of small things beside each other.
+type shelf []byte
+
+const shelfSize = 64 << 10
+
+func (s *shelf) keep(b []byte) []byte {
+	if len(*s)+len(b) > cap(*s) {
+		*s = make([]byte, 0, max(shelfSize, len(b)))
+	}
+	n := len(*s)
+	*s = append(*s, b...)
+	return (*s)[n:len(*s):len(*s)]
 }
 
 // addends is what some entries add to the sums.

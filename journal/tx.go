@@ -74,10 +74,11 @@ func (tx *Tx) get(key []byte, v any) (bool, error) {
 		return true, nil
 	}
 	err = item.Value(func(b []byte) error {
+		err := decode(b, v)
 		if r, ok := v.(*Row); ok {
 			r.digest = digest(key, b)
 		}
-		return decode(b, v)
+		return err
 	})
 	if err != nil {
 		return false, fmt.Errorf("journal: get %q: %w", key, err)
@@ -130,9 +131,10 @@ func (tx *Tx) write(size int, one func() error) error {
 }
 
 // each calls f for every key that begins with prefix, from the key start on,
-// until f returns false. f's slices are valid during the call only.
-func (tx *Tx) each(prefix, start []byte, values bool, f func(key []byte, item *badger.Item) (bool, error)) error {
-	it := tx.txn.NewIterator(badger.IteratorOptions{Prefix: prefix, PrefetchValues: values, PrefetchSize: 32})
+// until f returns false. f's slices are valid during the call only. No value is
+// fetched ahead: it stands beside its key, and Badger starts a goroutine for each.
+func (tx *Tx) each(prefix, start []byte, f func(key []byte, item *badger.Item) (bool, error)) error {
+	it := tx.txn.NewIterator(badger.IteratorOptions{Prefix: prefix})
 	defer it.Close()
 	if start == nil {
 		start = prefix
@@ -317,7 +319,7 @@ func orderKey(r *Row) []byte {
 // Stuck yields the keys of the parked and interrupted rows.
 func (tx *Tx) Stuck() iter.Seq[string] {
 	return func(yield func(string) bool) {
-		_ = tx.each([]byte{spaceStuck}, nil, false, func(k []byte, _ *badger.Item) (bool, error) {
+		_ = tx.each([]byte{spaceStuck}, nil, func(k []byte, _ *badger.Item) (bool, error) {
 			return yield(string(k[1:])), nil
 		})
 	}
@@ -350,7 +352,7 @@ func (tx *Tx) Rows(prefix, from string) iter.Seq2[*Row, error] {
 func (tx *Tx) stored(prefix, from string) iter.Seq2[*Row, error] {
 	return func(yield func(*Row, error) bool) {
 		start := spaced(spaceRow, max(prefix, from))
-		err := tx.each(spaced(spaceRow, prefix), start, true, func(k []byte, item *badger.Item) (bool, error) {
+		err := tx.each(spaced(spaceRow, prefix), start, func(k []byte, item *badger.Item) (bool, error) {
 			r := &Row{}
 			if err := item.Value(func(b []byte) error { return decode(b, r) }); err != nil {
 				return false, err
@@ -374,7 +376,7 @@ func (tx *Tx) Children(prefix, from string) iter.Seq2[*Row, error] {
 			return
 		}
 		space := spaced(spaceRow, prefix)
-		it := tx.txn.NewIterator(badger.IteratorOptions{Prefix: space, PrefetchValues: false})
+		it := tx.txn.NewIterator(badger.IteratorOptions{Prefix: space})
 		defer it.Close()
 		it.Seek(spaced(spaceRow, max(prefix, from)))
 		for it.ValidForPrefix(space) {
@@ -411,7 +413,7 @@ func (tx *Tx) ChildNames(prefix string) iter.Seq2[string, bool] {
 			return
 		}
 		space := spaced(spaceRow, prefix)
-		it := tx.txn.NewIterator(badger.IteratorOptions{Prefix: space, PrefetchValues: false})
+		it := tx.txn.NewIterator(badger.IteratorOptions{Prefix: space})
 		defer it.Close()
 		for it.Seek(space); it.ValidForPrefix(space); {
 			name := string(it.Item().Key()[len(space):])
@@ -475,7 +477,7 @@ func dirAt(it *badger.Iterator, r *Row, key string) (own *Row, err error) {
 func (tx *Tx) Due(after int64, key string, until int64) iter.Seq2[string, int64] {
 	return func(yield func(string, int64) bool) {
 		start := spaced(spaceDue, dueBytes(after), key)
-		_ = tx.each([]byte{spaceDue}, start, false, func(k []byte, _ *badger.Item) (bool, error) {
+		_ = tx.each([]byte{spaceDue}, start, func(k []byte, _ *badger.Item) (bool, error) {
 			due := binary.BigEndian.Uint64(k[1:9])
 			if due > uint64(until) {
 				return false, nil
@@ -490,7 +492,7 @@ func (tx *Tx) Due(after int64, key string, until int64) iter.Seq2[string, int64]
 
 // NextDue returns the earliest due time after now, or false.
 func (tx *Tx) NextDue(now int64) (due int64, ok bool) {
-	_ = tx.each([]byte{spaceDue}, spaced(spaceDue, dueBytes(now+1)), false, func(k []byte, _ *badger.Item) (bool, error) {
+	_ = tx.each([]byte{spaceDue}, spaced(spaceDue, dueBytes(now+1)), func(k []byte, _ *badger.Item) (bool, error) {
 		due, ok = int64(binary.BigEndian.Uint64(k[1:9])), true
 		return false, nil
 	})
@@ -501,7 +503,7 @@ func (tx *Tx) NextDue(now int64) (due int64, ok bool) {
 func (tx *Tx) BasedOn(key string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		prefix := spaced(spaceBase, key, "\x00")
-		_ = tx.each(prefix, nil, false, func(k []byte, _ *badger.Item) (bool, error) {
+		_ = tx.each(prefix, nil, func(k []byte, _ *badger.Item) (bool, error) {
 			return yield(string(k[len(prefix):])), nil
 		})
 	}
@@ -510,7 +512,7 @@ func (tx *Tx) BasedOn(key string) iter.Seq[string] {
 // AnyBased yields the keys of all rows that have a hole.
 func (tx *Tx) AnyBased() iter.Seq2[string, string] {
 	return func(yield func(base, key string) bool) {
-		_ = tx.each([]byte{spaceBase}, nil, false, func(k []byte, _ *badger.Item) (bool, error) {
+		_ = tx.each([]byte{spaceBase}, nil, func(k []byte, _ *badger.Item) (bool, error) {
 			base, key, _ := strings.Cut(string(k[1:]), "\x00")
 			return yield(base, key), nil
 		})
@@ -521,7 +523,7 @@ func (tx *Tx) AnyBased() iter.Seq2[string, string] {
 // copy, or neither.
 func (tx *Tx) Named(n uint64) (row, clean string, ok bool) {
 	prefix := spaced(spaceContent, be64(n))
-	_ = tx.each(prefix, nil, false, func(k []byte, _ *badger.Item) (bool, error) {
+	_ = tx.each(prefix, nil, func(k []byte, _ *badger.Item) (bool, error) {
 		ok = true
 		if k[len(prefix)] == 'r' {
 			row = string(k[len(prefix)+1:])
@@ -537,7 +539,7 @@ func (tx *Tx) Named(n uint64) (row, clean string, ok bool) {
 func (tx *Tx) Contents() iter.Seq[uint64] {
 	return func(yield func(uint64) bool) {
 		last := uint64(0)
-		_ = tx.each([]byte{spaceContent}, nil, false, func(k []byte, _ *badger.Item) (bool, error) {
+		_ = tx.each([]byte{spaceContent}, nil, func(k []byte, _ *badger.Item) (bool, error) {
 			n := binary.BigEndian.Uint64(k[1:9])
 			if n == last {
 				return true, nil

@@ -36,7 +36,7 @@ func (tx *Tx) EachTime(key string, f func(dir string, ns int64) error) error {
 		ns  int64
 	}
 	var all []one
-	err := tx.each(spaced(spaceTime, key), nil, true, func(k []byte, item *badger.Item) (bool, error) {
+	err := tx.each(spaced(spaceTime, key), nil, func(k []byte, item *badger.Item) (bool, error) {
 		o := one{dir: string(k[1:])}
 		err := item.Value(func(b []byte) error { return decode(b, &o.ns) })
 		all = append(all, o)

@@ -35,7 +35,7 @@ func (tx *Tx) DropUpload(key string) error {
 		return err
 	}
 	var numbers []int
-	err = tx.each(spaced(spacePart, be64(u.Num)), nil, false, func(k []byte, _ *badger.Item) (bool, error) {
+	err = tx.each(spaced(spacePart, be64(u.Num)), nil, func(k []byte, _ *badger.Item) (bool, error) {
 		numbers = append(numbers, int(binary.BigEndian.Uint32(k[9:])))
 		return true, nil
 	})
@@ -65,7 +65,7 @@ func (tx *Tx) DropPart(num uint64, number int) error { return tx.drop(partKey(nu
 // Parts returns the parts noted for the upload num, by number.
 func (tx *Tx) Parts(num uint64) (map[int]Part, error) {
 	parts := map[int]Part{}
-	err := tx.each(spaced(spacePart, be64(num)), nil, true, func(k []byte, item *badger.Item) (bool, error) {
+	err := tx.each(spaced(spacePart, be64(num)), nil, func(k []byte, item *badger.Item) (bool, error) {
 		var p Part
 		if err := item.Value(func(b []byte) error { return decode(b, &p) }); err != nil {
 			return false, err
@@ -79,7 +79,7 @@ func (tx *Tx) Parts(num uint64) (map[int]Part, error) {
 // Uploads yields the uploads and their keys.
 func (tx *Tx) Uploads() iter.Seq2[string, *Upload] {
 	return func(yield func(string, *Upload) bool) {
-		_ = tx.each([]byte{spaceUpload}, nil, true, func(k []byte, item *badger.Item) (bool, error) {
+		_ = tx.each([]byte{spaceUpload}, nil, func(k []byte, item *badger.Item) (bool, error) {
 			u := &Upload{}
 			if err := item.Value(func(b []byte) error { return decode(b, u) }); err != nil {
 				return false, err
@@ -113,7 +113,7 @@ func (tx *Tx) DropDoubt(key string) error {
 // Doubts yields the keys in doubt.
 func (tx *Tx) Doubts() iter.Seq[string] {
 	return func(yield func(string) bool) {
-		_ = tx.each([]byte{spaceDoubt}, nil, false, func(k []byte, _ *badger.Item) (bool, error) {
+		_ = tx.each([]byte{spaceDoubt}, nil, func(k []byte, _ *badger.Item) (bool, error) {
 			return yield(string(k[1:])), nil
 		})
 	}
@@ -131,7 +131,7 @@ func (tx *Tx) DropDebt(id uint64) error { return tx.drop(spaced(spaceDebt, be64(
 // Debts yields the unpaid debts.
 func (tx *Tx) Debts() iter.Seq2[Debt, error] {
 	return func(yield func(Debt, error) bool) {
-		err := tx.each([]byte{spaceDebt}, nil, true, func(k []byte, item *badger.Item) (bool, error) {
+		err := tx.each([]byte{spaceDebt}, nil, func(k []byte, item *badger.Item) (bool, error) {
 			d := Debt{}
 			if err := item.Value(func(b []byte) error { return decode(b, &d) }); err != nil {
 				return false, err
@@ -182,7 +182,7 @@ func (tx *Tx) DropClean(key string) error {
 // Cleans yields the clean copies.
 func (tx *Tx) Cleans() iter.Seq2[*Clean, error] {
 	return func(yield func(*Clean, error) bool) {
-		err := tx.each([]byte{spaceClean}, nil, true, func(k []byte, item *badger.Item) (bool, error) {
+		err := tx.each([]byte{spaceClean}, nil, func(k []byte, item *badger.Item) (bool, error) {
 			c := &Clean{}
 			if err := item.Value(func(b []byte) error { return decode(b, c) }); err != nil {
 				return false, err
@@ -240,7 +240,7 @@ func (tx *Tx) AttrsIn(prefix string) iter.Seq2[string, *Attrs] { return tx.Attrs
 func (tx *Tx) AttrsFrom(prefix, from string) iter.Seq2[string, *Attrs] {
 	return func(yield func(string, *Attrs) bool) {
 		space := spaced(spaceAttr, prefix)
-		it := tx.txn.NewIterator(badger.IteratorOptions{Prefix: space, PrefetchValues: false})
+		it := tx.txn.NewIterator(badger.IteratorOptions{Prefix: space})
 		defer it.Close()
 		for it.Seek(spaced(spaceAttr, from)); it.ValidForPrefix(space); {
 			key := string(it.Item().Key()[1:])
