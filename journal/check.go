@@ -13,8 +13,12 @@ import (
 // ends with it.
 func (j *Journal) Check() error {
 	return j.View(func(tx *Tx) error {
-		if _, err := tx.addUp(func(*Row) {}); err != nil {
+		_, some, err := tx.addUp(func(*Row) {})
+		if err != nil {
 			return err
+		}
+		if now, ok := tx.fewNow(); ok && now != some {
+			return fmt.Errorf("journal: counted %+v, there are %+v", now, some)
 		}
 		return tx.check()
 	})

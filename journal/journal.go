@@ -103,6 +103,7 @@ type Journal struct {
 	last   uint64         // timestamp of the newest commit; moves under mu too
 	counts Counts         // the same
 	tally  tally          // the same; nil until Open has counted
+	few    few            // the same
 	recent recent         // of the newest state
 	broken error          // the journal's own disk failed, or it is closed
 	views  sync.WaitGroup // Views under way; added to under smu while not closed
@@ -284,7 +285,7 @@ func (j *Journal) scan() error {
 	defer tx.discard()
 	var err error
 	j.tally = tally{}
-	j.whole, err = tx.addUp(func(r *Row) {
+	j.whole, j.few, err = tx.addUp(func(r *Row) {
 		j.counts.add(r, 1)
 		j.tally.add(r.Key, 1)
 		if r.Content != 0 && r.Seq > h {
@@ -381,6 +382,7 @@ func (j *Journal) committed(tx *Tx) {
 	j.counts.Stuck += tx.delta.Stuck
 	j.counts.Parked += tx.delta.Parked
 	j.counts.Interrupted += tx.delta.Interrupted
+	j.few.plus(tx.few)
 	j.forgetAnew(tx)
 	for key, n := range tx.moves {
 		j.tally.add(key, n)

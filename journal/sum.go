@@ -65,6 +65,12 @@ func (tx *Tx) replace(key, value []byte) error {
 		return err
 	}
 	tx.whole.replace(old, had, key, value)
+	if had {
+		tx.few.entry(key[0], -1)
+	}
+	if value != nil {
+		tx.few.entry(key[0], 1)
+	}
 	return nil
 }
 
@@ -114,19 +120,19 @@ func (tx *Tx) wholeAt() (w whole, ok bool, err error) {
 // addUp reads everything there is in the state that tx reads, calls each with
 // its rows, and returns an error if it is not what its sum says, cannot be read,
 // or if rows and indexes disagree.
-func (tx *Tx) addUp(each func(r *Row)) (want whole, err error) {
+func (tx *Tx) addUp(each func(r *Row)) (want whole, some few, err error) {
 	want, ok, err := tx.wholeAt()
 	if err != nil {
-		return want, damaged(err)
+		return want, some, damaged(err)
 	}
 	var got, rows, indexes whole
 	var mu sync.Mutex
 	var g errgroup.Group
 	g.SetLimit(runtime.GOMAXPROCS(0))
-	err = tx.pieces(func(some []pair) {
+	err = tx.pieces(func(pairs []pair) {
 		g.Go(func() error {
 			var a addends
-			if err := a.addUp(some); err != nil {
+			if err := a.addUp(pairs); err != nil {
 				return err
 			}
 			mu.Lock()
@@ -134,6 +140,7 @@ func (tx *Tx) addUp(each func(r *Row)) (want whole, err error) {
 			got.plus(a.got)
 			rows.plus(a.rows)
 			indexes.plus(a.indexes)
+			some.plus(a.few)
 			for _, r := range a.all {
 				each(r)
 			}
@@ -141,20 +148,20 @@ func (tx *Tx) addUp(each func(r *Row)) (want whole, err error) {
 		})
 	})
 	if err = errors.Join(err, g.Wait()); err != nil {
-		return want, damaged(err)
+		return want, some, damaged(err)
 	}
 	switch {
 	case !ok && got.Keys == 0:
 		want.New = true
 	case !ok:
-		return want, damage("it has no sum of its %d entries", got.Keys)
+		return want, some, damage("it has no sum of its %d entries", got.Keys)
 	case got.Sum != want.Sum || got.Keys != want.Keys:
-		return want, damage("it holds %d entries, and should hold %d others", got.Keys, want.Keys)
+		return want, some, damage("it holds %d entries, and should hold %d others", got.Keys, want.Keys)
 	}
 	if rows != indexes {
-		return want, damage("%d index entries do not fit the rows, which need %d", indexes.Keys, rows.Keys)
+		return want, some, damage("%d index entries do not fit the rows, which need %d", indexes.Keys, rows.Keys)
 	}
-	return want, nil
+	return want, some, nil
 }
 
 // pair is an entry of the database.
@@ -202,6 +209,7 @@ func (s *shelf) keep(b []byte) []byte {
 // addends is what some entries add to the sums.
 type addends struct {
 	got, rows, indexes whole
+	few                few
 	all                []*Row
 }
 
@@ -214,7 +222,12 @@ func (a *addends) addUp(some []pair) error {
 		if counts(p.key[0]) {
 			a.got.add(p.key, p.value)
 		}
-		if err := addIndexes(&a.rows, p.key, p.value, func(r *Row) { a.all = append(a.all, r) }); err != nil {
+		a.few.entry(p.key[0], 1)
+		err := addIndexes(&a.rows, p.key, p.value, func(r *Row) {
+			a.few.row(r, 1)
+			a.all = append(a.all, r)
+		})
+		if err != nil {
 			return fmt.Errorf("%q: %w", p.key, err)
 		}
 	}

@@ -88,12 +88,68 @@ func (tx *Tx) NoDirs(key string) bool {
 	return ok && n.deep == 0
 }
 
-// noRow reports that there is surely no row of key.
+// noRow reports that there is surely no row of key: in a change, that none was in its
+// directory before, and that it has not come since.
 func (tx *Tx) noRow(key string) bool {
 	if key == "" {
 		return true
 	}
-	return tx.None(key[:strings.LastIndexByte(key[:len(key)-1], '/')+1])
+	dir := key[:strings.LastIndexByte(key[:len(key)-1], '/')+1]
+	if !tx.changed {
+		return tx.None(dir)
+	}
+	if tx.moves[key] > 0 {
+		return false
+	}
+	tx.j.smu.Lock()
+	defer tx.j.smu.Unlock()
+	return tx.isNextLocked() && tx.j.tally[dir].rows == 0
+}
+
+// isNextLocked reports that tx makes the state after the newest one, which was counted.
+func (tx *Tx) isNextLocked() bool { return tx.seq == tx.j.last+1 && tx.j.tally != nil }
+
+// few counts what each change looks for, and mostly is not there.
+type few struct{ based, uploads, doubts int }
+
+func (f *few) plus(o few) {
+	f.based, f.uploads, f.doubts = f.based+o.based, f.uploads+o.uploads, f.doubts+o.doubts
+}
+
+// entry counts n entries of a space.
+func (f *few) entry(space byte, n int) {
+	switch space {
+	case spaceUpload:
+		f.uploads += n
+	case spaceDoubt:
+		f.doubts += n
+	}
+}
+
+// row counts n rows like r, which may be nil.
+func (f *few) row(r *Row, n int) {
+	if r != nil && !r.Base.IsZero() {
+		f.based += n
+	}
+}
+
+// fewNow returns how many there are in the state that tx reads, or makes; ok is false
+// where nobody has counted.
+func (tx *Tx) fewNow() (f few, ok bool) {
+	tx.j.smu.Lock()
+	defer tx.j.smu.Unlock()
+	f = tx.j.few
+	f.plus(tx.few)
+	return f, tx.isNextLocked() || tx.seq == 0 && tx.at == tx.j.last && tx.j.tally != nil
+}
+
+// lacks reports that there is surely nothing in a space.
+func (tx *Tx) lacks(space byte) bool {
+	if space != spaceBase && space != spaceUpload && space != spaceDoubt {
+		return false
+	}
+	f, ok := tx.fewNow()
+	return ok && (space == spaceBase && f.based == 0 || space == spaceUpload && f.uploads == 0 || space == spaceDoubt && f.doubts == 0)
 }
 
 // noRows reports that there is surely no row whose key begins with prefix.

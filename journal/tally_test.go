@@ -1,8 +1,11 @@
 package journal
 
 import (
+	"errors"
 	"fmt"
 	"testing"
+
+	"github.com/ossmount/ossmount/internal/object"
 )
 
 // What is counted decides which questions the database is asked at all: it must
@@ -84,4 +87,68 @@ func TestTally(t *testing.T) {
 	has("a/", false, false)
 	has("", true, false)
 	checkNow(t, j)
+}
+
+// What is said to be nowhere is not looked for: so it must be known at once when
+// there is one, also within the change that made it, when that was taken back, and
+// when a batch has committed some of it.
+func TestFew(t *testing.T) {
+	dir := t.TempDir()
+	j := open(t, dir, "boot")
+	base := object.Ref{Key: "b", ETag: "e", Size: 1}
+	makes := func(tx *Tx) error {
+		for _, key := range []string{"d/based", "d/gone"} {
+			if err := tx.PutRow(&Row{Key: key, Kind: Put, Base: base, Size: 1}); err != nil {
+				return err
+			}
+		}
+		return errors.Join(tx.DropRow("d/gone"), tx.PutUpload("u", &Upload{ID: "1"}), tx.PutDoubt("u", &Doubt{}))
+	}
+	sees := func(what string, some bool) func(tx *Tx) error {
+		return func(tx *Tx) error {
+			based := 0
+			for range tx.BasedOn("b") {
+				based++
+			}
+			u, uerr := tx.Upload("u")
+			d, derr := tx.Doubt("u")
+			r, rerr := tx.Row("d/based")
+			gone, gerr := tx.Row("d/gone")
+			if based != map[bool]int{true: 1}[some] || (u != nil) != some || (d != nil) != some || (r != nil) != some || gone != nil {
+				t.Errorf("%s: %d rows with a base, upload %v, doubt %v, row %v, dropped %v", what, based, u, d, r, gone)
+			}
+			return errors.Join(uerr, derr, rerr, gerr)
+		}
+	}
+	look := func(what string, some bool) {
+		t.Helper()
+		if err := j.View(sees(what, some)); err != nil {
+			t.Error(err)
+		}
+	}
+	look("at first", false)
+	for _, change := range []func(func(tx *Tx) error) (uint64, error){j.Update, j.Batch} {
+		_, err := change(func(tx *Tx) error {
+			return errors.Join(makes(tx), sees("within", true)(tx), errors.New("taken back"))
+		})
+		if err == nil {
+			t.Error("it is not taken back")
+		}
+		look("taken back", false)
+	}
+	if _, err := j.Batch(func(tx *Tx) error { return errors.Join(makes(tx), sees("within a batch", true)(tx)) }); err != nil {
+		t.Fatal(err)
+	}
+	look("committed", true)
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	j = open(t, dir, "boot")
+	look("opened again", true)
+	if _, err := j.Update(func(tx *Tx) error {
+		return errors.Join(tx.DropRow("d/based"), tx.DropUpload("u"), tx.DropDoubt("u"))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	look("dropped", false)
 }

@@ -46,6 +46,7 @@ type Tx struct {
 	contents map[uint64]struct{}
 	delta    Counts
 	moves    map[string]int // rows that came (1) or went (-1), by key
+	few      few            // how many came, less those that went
 	anew     []string       // what it has set of what is kept in recent
 	whole    whole          // what the state that it makes holds
 }
@@ -63,6 +64,9 @@ func (tx *Tx) At() uint64 { return tx.at }
 func (tx *Tx) BeforeCommit(f func() error) { tx.before = append(tx.before, f) }
 
 func (tx *Tx) get(key []byte, v any) (bool, error) {
+	if tx.lacks(key[0]) {
+		return false, nil
+	}
 	item, err := tx.txn.Get(key)
 	if errors.Is(err, badger.ErrKeyNotFound) {
 		return false, nil
@@ -134,6 +138,9 @@ func (tx *Tx) write(size int, one func() error) error {
 // until f returns false. f's slices are valid during the call only. No value is
 // fetched ahead: it stands beside its key, and Badger starts a goroutine for each.
 func (tx *Tx) each(prefix, start []byte, f func(key []byte, item *badger.Item) (bool, error)) error {
+	if tx.lacks(prefix[0]) {
+		return nil
+	}
 	it := tx.txn.NewIterator(badger.IteratorOptions{Prefix: prefix})
 	defer it.Close()
 	if start == nil {
@@ -277,6 +284,8 @@ func (tx *Tx) setRow(key []byte, old, r *Row) (err error) {
 		was = old.digest
 	}
 	tx.whole.replace(was, old != nil, key, b)
+	tx.few.row(old, -1)
+	tx.few.row(r, 1)
 	tx.setAnew(key)
 	tx.moved(string(key[1:]), old != nil, r != nil)
 	if r == nil {

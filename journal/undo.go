@@ -125,7 +125,7 @@ func (j *Journal) begins() error {
 		return err
 	}
 	j.slot = slot{Gen: 1, BootID: j.o.BootID, CacheID: id}
-	j.whole, j.tally = whole{New: true}, tally{}
+	j.whole, j.tally, j.few = whole{New: true}, tally{}, few{}
 	if j.o.ReadOnly {
 		return nil
 	}
