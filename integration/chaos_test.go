@@ -60,6 +60,7 @@ func TestChaos(t *testing.T) {
 		return
 	}
 	c.compareMount()
+	c.poll("nothing is owed that may still land", time.Minute, func() bool { return m.status().Queue.Debts == 0 })
 	m.umount(0, "--drain=3m")
 	objects := c.compareBucket()
 	c.nothingLeft()
@@ -95,6 +96,7 @@ var chaosFaults = []string{
 	"reset,at=after,op=CompleteMultipartUpload|PutObject|CopyObject",
 	"reset,at=after,op=DeleteObject|DeleteMultipleObjects|InitiateMultipartUpload,probability=0.5",
 	"late,op=PutObject|DeleteObject|CompleteMultipartUpload|CopyObject,for=300ms,probability=0.5",
+	"late,op=InitiateMultipartUpload,for=300ms,probability=0.5",
 	"forget,op=UploadPart,probability=0.1",
 	"delay,for=100ms",
 	"corrupt,what=crc,op=UploadPart|PutObject,probability=0.2",
