@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -44,9 +45,9 @@ func TestAPauseAtAnyMomentCostsNothing(t *testing.T) {
 	for after := range 14 {
 		t.Run(fmt.Sprint("after request ", after), func(t *testing.T) {
 			inOutage(t, func(o *outage) {
-				n := 0
+				var asked atomic.Int64
 				o.store.set(func(_, _ string) error {
-					if n++; n == after {
+					if asked.Add(1) == int64(after) {
 						o.q.Pause("")
 					}
 					return nil
@@ -57,7 +58,7 @@ func TestAPauseAtAnyMomentCostsNothing(t *testing.T) {
 				o.write("big", strings.Repeat("part", 9))
 				time.Sleep(time.Minute)
 				synctest.Wait()
-				s := o.status()
+				s, n := o.status(), int(asked.Load())
 				if len(s.Uploading) > 0 || n != after && s.Pending != 0 {
 					o.t.Errorf("while paused: %d requests, %+v", n, s.Uploading)
 				}
