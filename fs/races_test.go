@@ -476,3 +476,39 @@ func TestOpenBesideAWholeLifeOfTheFile(t *testing.T) {
 	x.handles, x.writers = 0, 0
 	x.end(true)
 }
+
+// A file is truncated by its name while its last handle goes, which nobody waits for
+// after a close: what was acknowledged is in the journal.
+func TestTruncatedWhileTheLastHandleGoes(t *testing.T) {
+	b := newTestbed(t, t.TempDir())
+	defer b.tidy()
+	gofs.NewNodeFS(b.fs.Root(), &gofs.Options{})
+	for i := range 200 {
+		name := fmt.Sprint("f", i)
+		var out fuse.EntryOut
+		inode, fh, _, errno := b.fs.root.Create(t.Context(), name, syscall.O_RDWR, 0o644, &out)
+		if errno != 0 {
+			t.Fatal(errno)
+		}
+		h := fh.(*handle)
+		if _, errno := h.Write(t.Context(), []byte("text"), 0); errno != 0 {
+			t.Fatal(errno)
+		}
+		if errno := h.Flush(t.Context()); errno != 0 {
+			t.Fatal(errno)
+		}
+		var both sync.WaitGroup
+		both.Go(func() { h.Release(context.Background()) })
+		both.Go(func() {
+			in := fuse.SetAttrIn{SetAttrInCommon: fuse.SetAttrInCommon{Valid: fuse.FATTR_SIZE, Size: 1000}}
+			if errno := inode.Operations().(*node).Setattr(context.Background(), nil, &in, &fuse.AttrOut{}); errno != 0 {
+				t.Error(errno)
+			}
+			row, err := b.fs.q.Row(name)
+			if err != nil || row == nil || row.Size != 1000 {
+				t.Errorf("%s: the row says %+v, %v", name, row, err)
+			}
+		})
+		both.Wait()
+	}
+}

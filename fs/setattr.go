@@ -21,7 +21,7 @@ func (n *node) Setattr(ctx context.Context, h gofs.FileHandle, in *fuse.SetAttrI
 		return syscall.EROFS
 	}
 	if size, ok := in.GetSize(); ok {
-		if err := n.setSize(ctx, int64(size)); err != nil {
+		if err := n.setSize(ctx, h, int64(size)); err != nil {
 			return n.fs.errno("truncate", err)
 		}
 	}
@@ -205,11 +205,11 @@ func nanos(t time.Time) int64 {
 }
 
 // setSize implements truncate, also of a file that is not open.
-func (n *node) setSize(ctx context.Context, size int64) error {
+func (n *node) setSize(ctx context.Context, by gofs.FileHandle, size int64) error {
 	ctx = context.WithoutCancel(ctx)
-	if x := n.openFile(); x != nil && x.writing() {
-		x.dropSetID(ctx)
-		return x.truncate(ctx, size)
+	if h, ok := by.(*handle); ok && h.writes {
+		h.x.dropSetID(ctx)
+		return h.x.truncate(ctx, size)
 	}
 	if err := n.fs.mayOpen(true); err != nil {
 		return err
