@@ -247,14 +247,7 @@ func TestReadsFetchRanges(t *testing.T) {
 	defer b.tidy()
 	data := bytes.Repeat([]byte("0123456789abcdef"), 1<<20) // 16 MiB
 	b.object(t, "big", data)
-	e, err := b.fs.overlay.lookup(t.Context(), "", "big")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := b.fs.sparse(e.ref, e.size)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := b.version(t, "big")
 	defer s.release()
 	p := make([]byte, 1000)
 	for _, off := range []int64{9 << 20, 9<<20 + 500, 100, int64(len(data)) - 10} {

@@ -170,17 +170,10 @@ func TestWhatComesNextIsFetchedAhead(t *testing.T) {
 		defer b.tidy()
 		data := bytes.Repeat([]byte("0123456789abcdef"), 48<<20/16)
 		b.object(t, "f", data)
-		e, err := b.fs.overlay.lookup(t.Context(), "", "f")
-		if err != nil {
-			t.Fatal(err)
-		}
-		s, err := b.fs.sparse(e.ref, e.size)
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := b.version(t, "f")
 		defer s.release()
 		p := make([]byte, piece)
-		for at := int64(0); at < e.size; at += 4 * piece {
+		for at := int64(0); at < int64(len(data)); at += 4 * piece {
 			for i, n := range c.order {
 				if at < 2<<20 { // it is a sequence at first
 					n = int64(i)
@@ -209,4 +202,18 @@ func TestWhatComesNextIsFetchedAhead(t *testing.T) {
 			t.Errorf("%s: %d bytes were fetched of %d", c.name, got, len(data))
 		}
 	}
+}
+
+// version returns a use of what OSS holds under a name of the root.
+func (b *testbed) version(t *testing.T, name string) *sparse {
+	t.Helper()
+	e, err := b.fs.overlay.lookup(t.Context(), "", name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := b.fs.sparse(e.ref, e.size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
