@@ -165,9 +165,8 @@ func (f *FS) mountOptions(name string, allowOther bool) *gofs.Options {
 			// cannot be interrupted (H42); who has made it himself can.
 			SyncRead: true,
 			// Open with O_TRUNC is one request: the old bytes are not wanted.
-			ExtraCapabilities:    fuse.CAP_ATOMIC_O_TRUNC | fuse.CAP_READDIRPLUS_AUTO | fuse.CAP_HANDLE_KILLPRIV_V2,
-			IgnoreSecurityLabels: true,
-			Options:              f.kernelOptions(),
+			ExtraCapabilities: fuse.CAP_ATOMIC_O_TRUNC | fuse.CAP_READDIRPLUS_AUTO | fuse.CAP_HANDLE_KILLPRIV_V2,
+			Options:           f.kernelOptions(),
 		},
 	}
 }

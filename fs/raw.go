@@ -1,13 +1,16 @@
 package fs
 
 import (
+	"strings"
+	"syscall"
+
 	gofs "github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
-// raw is go-fuse's file system of nodes, save for two things. The files that the
-// kernel serves itself are registered here (passthrough.go). And each read of a
-// directory begins with a seek, so that the handle alone decides what comes
+// raw is go-fuse's file system of nodes, save for three things. The files that the
+// kernel serves itself are registered here (passthrough.go). Extended attributes that
+// no file can have are refused without a look. And each read of a directory begins with a seek, so that the handle alone decides what comes
 // next. go-fuse keeps names between two reads itself, for the kernel takes only
 // the first of an answer when a signal is pending. It loses some of them when
 // the rest is asked for in the larger form of READDIRPLUS, or with less room,
@@ -25,6 +28,20 @@ func (r raw) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fu
 func (r raw) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
 	defer r.backings.answer(cancel, &out.OpenOut)
 	return r.RawFileSystem.Create(cancel, in, name, out)
+}
+
+// GetXAttr refuses what is not user.*, as the other calls do, in place of saying that
+// this file has none: GNU ls -l asks the next file for its ACL and its label unless it
+// hears that the file system has no such things. The kernel asks for capabilities
+// before the first write to a file, and would take a refusal for an error.
+func (r raw) GetXAttr(cancel <-chan struct{}, in *fuse.InHeader, name string, dest []byte) (uint32, fuse.Status) {
+	switch {
+	case name == "security.capability":
+		return 0, fuse.ENODATA
+	case !strings.HasPrefix(name, "user."):
+		return 0, fuse.Status(syscall.ENOTSUP)
+	}
+	return r.RawFileSystem.GetXAttr(cancel, in, name, dest)
 }
 
 // sought marks an offset. go-fuse, which never gave out one like it, leaves it

@@ -151,8 +151,7 @@ func (n *node) xattrs(ctx context.Context) (map[string][]byte, error) {
 	return readXattrs(e.meta), nil
 }
 
-// Getxattr implements getxattr. What is not user.* is answered from memory,
-// never by a request.
+// Getxattr implements getxattr for user.* (raw.GetXAttr).
 func (n *node) Getxattr(ctx context.Context, name string, dest []byte) (uint32, syscall.Errno) {
 	v, ours, err := n.told(ctx, name)
 	if err != nil {
@@ -160,9 +159,6 @@ func (n *node) Getxattr(ctx context.Context, name string, dest []byte) (uint32, 
 	}
 	if ours {
 		return give(v, dest)
-	}
-	if !strings.HasPrefix(name, "user.") {
-		return 0, syscall.ENODATA
 	}
 	all, err := n.xattrs(ctx)
 	if err != nil {

@@ -260,3 +260,32 @@ func TestChangesAreListedInPages(t *testing.T) {
 	m.umount(3, "--drain=0s")
 	e.ok(e.server.Start(e.soon()))
 }
+
+// ls -l asks for the ACL and the label of each name, unless the first says that the file
+// system has none.
+func TestListingAsksOnceForWhatNoFileHas(t *testing.T) {
+	t.Parallel()
+	e := setup(t)
+	m := e.mount("cache", "--http=0")
+	p := m.page()
+	e.forest(m.in("tree"), 1, 100)
+	dir := m.in("tree/dir000")
+	for _, name := range []string{"system.posix_acl_access", "security.selinux", "trusted.x", "security.capability"} {
+		want := unix.ENOTSUP
+		if name == "security.capability" { // the kernel takes no other answer for "it has none"
+			want = unix.ENODATA
+		}
+		if _, err := unix.Getxattr(dir+"/file0000", name, make([]byte, 100)); err != want {
+			t.Errorf("getxattr of %s: %v, want %v", name, err, want)
+		}
+	}
+	const asked = `ossmount_fuse_request_seconds_count{operation="GetXAttr"}`
+	before := e.metric(p, asked)
+	if out := e.sh(`ls -l "$1"`, dir); strings.Count(out, "\n") != 101 {
+		t.Errorf("ls -l lists %s", out)
+	}
+	if n := e.metric(p, asked) - before; n > 4 {
+		t.Errorf("ls -l of 100 files asked for %v attributes", n)
+	}
+	m.umount(0)
+}
