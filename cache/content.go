@@ -39,7 +39,7 @@ type Sign struct {
 func (c *Cache) Create() (*Content, error) {
 	for {
 		n := c.next.Add(1)
-		f, err := os.OpenFile(c.path(n), os.O_RDONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600)
+		f, err := private.Create(c.path(n), os.O_RDONLY)
 		if errors.Is(err, os.ErrExist) {
 			continue
 		}

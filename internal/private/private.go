@@ -83,34 +83,61 @@ func checkDir(path string, st *unix.Stat_t) error {
 // File refuses what stands at path and is not a regular file of this user; nothing
 // need be there.
 func File(path string) error {
+	_, err := look(path)
+	return err
+}
+
+// look is File, and reports whether something is there.
+func look(path string) (there bool, err error) {
 	var st unix.Stat_t
-	err := unix.Lstat(path, &st)
+	err = unix.Lstat(path, &st)
 	switch {
 	case errors.Is(err, unix.ENOENT):
-		return nil
+		return false, nil
 	case err != nil:
-		return &fs.PathError{Op: "lstat", Path: path, Err: err}
+		return false, &fs.PathError{Op: "lstat", Path: path, Err: err}
 	case st.Mode&unix.S_IFMT == unix.S_IFLNK:
-		return refuse(path, aLink)
+		return true, refuse(path, aLink)
 	case st.Mode&unix.S_IFMT != unix.S_IFREG:
-		return refuse(path, "is not a regular file: remove it")
+		return true, refuse(path, "is not a regular file: remove it")
 	case int(st.Uid) != os.Geteuid():
-		return refuse(path, "belongs to user %d, and this is user %d: see who has made it, and remove it", st.Uid, os.Geteuid())
+		return true, refuse(path, "belongs to user %d, and this is user %d: see who has made it, and remove it", st.Uid, os.Geteuid())
 	}
-	return nil
+	return true, nil
 }
 
 // Open opens a regular file, as os.OpenFile does; one that is made is 0600.
 func Open(path string, flag int) (*os.File, error) {
 	// The look comes first: to open a FIFO would wait for somebody.
-	if err := File(path); err != nil {
+	switch there, err := look(path); {
+	case err != nil:
 		return nil, err
+	case !there && flag&os.O_CREATE == 0:
+		return nil, &fs.PathError{Op: "open", Path: path, Err: unix.ENOENT}
 	}
-	f, err := os.OpenFile(path, flag|unix.O_NOFOLLOW, 0o600)
-	if errors.Is(err, unix.ELOOP) {
-		return nil, refuse(path, aLink)
+	return open(path, flag)
+}
+
+// Create makes a file, 0600, where nothing is yet, and opens it.
+func Create(path string, flag int) (*os.File, error) {
+	return open(path, flag|os.O_CREATE|os.O_EXCL)
+}
+
+// open opens what is no FIFO. os.OpenFile would try whether it can be polled, which a
+// regular file never can: five system calls more.
+func open(path string, flag int) (*os.File, error) {
+	for {
+		fd, err := unix.Open(path, flag|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case errors.Is(err, unix.ELOOP):
+			return nil, refuse(path, aLink)
+		case err != nil:
+			return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+		}
+		return os.NewFile(uintptr(fd), path), nil
 	}
-	return f, err
 }
 
 // ReadFile is os.ReadFile of a regular file.
