@@ -9,7 +9,7 @@
 // sequence, the timestamp of its commit. WaitHorizon(seq) returns after the
 // state seq, and the bytes of every content that its rows name, are on the
 // disk; after a power cut Open goes back to the newest such state, the durable
-// horizon, wholly.
+// horizon, wholly. JoinHorizon is the same for those who can wait for others.
 //
 // # What is in it
 //

@@ -121,14 +121,18 @@ func writeSlot(path string, s slot) error {
 func (j *Journal) keep(ctx context.Context) {
 	t := time.NewTicker(j.o.Step)
 	defer t.Stop()
+	var last time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
 		case <-j.wake:
+		case <-j.join:
+			j.gather(ctx, last.Add(gatherFor))
 		}
 		err := j.guardedStep()
+		last = time.Now()
 		if err != nil && j.room.passes(err) {
 			j.standsStill(err)
 			continue
@@ -138,6 +142,26 @@ func (j *Journal) keep(ctx context.Context) {
 			j.fail(fmt.Errorf("journal: the disk failed: %w", err))
 			return
 		}
+	}
+}
+
+// gatherFor is how long those who are one of many wait for others after a step. With
+// 5,000 small files to be sent there was a step for each 4 of them, at a tenth of the
+// processor's time, and is one for each 30.
+const gatherFor = 5 * time.Millisecond
+
+// gather waits until then, or until somebody is in a hurry.
+func (j *Journal) gather(ctx context.Context, then time.Time) {
+	d := time.Until(then)
+	if d <= 0 {
+		return
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-j.wake:
+	case <-t.C:
 	}
 }
 
@@ -286,13 +310,14 @@ func (j *Journal) barrier() error {
 	return syncFile(dir, unix.Fsync)
 }
 
+// syncFile syncs a file or directory; it needs a descriptor for a moment, and no os.File.
 func syncFile(path string, sync func(fd int) error) error {
-	f, err := os.Open(path)
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return err
+		return &fs.PathError{Op: "open", Path: path, Err: err}
 	}
-	defer f.Close()
-	if err := sync(int(f.Fd())); err != nil {
+	defer unix.Close(fd)
+	if err := sync(fd); err != nil {
 		return fmt.Errorf("sync %s: %w", path, err)
 	}
 	return nil
@@ -365,6 +390,16 @@ func (j *Journal) BootID() string { return j.o.BootID[:min(8, len(j.o.BootID))] 
 // WaitHorizon returns when the state seq is on the disk, with the bytes of all
 // contents that it names.
 func (j *Journal) WaitHorizon(ctx context.Context, seq uint64) error {
+	return j.waitHorizon(ctx, seq, j.wake)
+}
+
+// JoinHorizon is WaitHorizon for one of many: they share a step, at some milliseconds
+// more for each.
+func (j *Journal) JoinHorizon(ctx context.Context, seq uint64) error {
+	return j.waitHorizon(ctx, seq, j.join)
+}
+
+func (j *Journal) waitHorizon(ctx context.Context, seq uint64, wake chan<- struct{}) error {
 	for tried := false; ; tried = true {
 		_, broken := j.newest()
 		j.hmu.Lock()
@@ -380,7 +415,7 @@ func (j *Journal) WaitHorizon(ctx context.Context, seq uint64) error {
 			return fmt.Errorf("journal: %w", still)
 		}
 		select {
-		case j.wake <- struct{}{}:
+		case wake <- struct{}{}:
 		default:
 		}
 		select {

@@ -2,7 +2,10 @@ package journal
 
 import (
 	"context"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // heldSync stops in the middle of a step until it is let go.
@@ -61,4 +64,41 @@ func TestNeeded(t *testing.T) {
 	end()
 	check("the horizon has passed it", 5, false, false)
 	check("never named", 7, false, false)
+}
+
+// Those who are one of many share a step; who is in a hurry waits for none of them.
+func TestManyShareAStep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := open(t, t.TempDir(), "boot1")
+		steps := func() uint64 {
+			j.hmu.Lock()
+			defer j.hmu.Unlock()
+			return j.slot.Gen
+		}
+		before := steps()
+		var all sync.WaitGroup
+		for n := range uint64(100) {
+			seq := put(t, j, &Row{Key: "a", Kind: Put, Content: n})
+			all.Go(func() {
+				if err := j.JoinHorizon(t.Context(), seq); err != nil || !j.Covered(seq) {
+					t.Errorf("state %d: %v", seq, err)
+				}
+			})
+			time.Sleep(time.Millisecond)
+		}
+		all.Wait()
+		if n := steps() - before; n > 25 || n < 10 {
+			t.Errorf("%d steps for 100 changes in 100 ms", n)
+		}
+		start := time.Now()
+		all.Go(func() { _ = j.JoinHorizon(t.Context(), put(t, j, &Row{Key: "b", Kind: Put, Content: 1000})) })
+		synctest.Wait()
+		if err := j.WaitHorizon(t.Context(), put(t, j, &Row{Key: "c", Kind: Put, Content: 1001})); err != nil {
+			t.Error(err)
+		}
+		if d := time.Since(start); d > 0 {
+			t.Errorf("it took %v for somebody in a hurry", d)
+		}
+		all.Wait()
+	})
 }

@@ -118,7 +118,8 @@ type Journal struct {
 	debtID    uint64
 	commits   meter.Histogram
 
-	wake   chan struct{}
+	wake   chan struct{} // for a step at once
+	join   chan struct{} // for one that others share
 	cancel context.CancelFunc
 	group  *errgroup.Group
 }
@@ -193,6 +194,7 @@ func openOnce(dir string, o Options) (*Journal, error) {
 		unsynced: map[uint64]struct{}{},
 		moved:    make(chan struct{}),
 		wake:     make(chan struct{}, 1),
+		join:     make(chan struct{}, 1),
 	}
 	s, found, err := readSlot(j.horizonPath())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

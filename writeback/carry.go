@@ -175,7 +175,7 @@ func (t *transfer) publish(tag string, send func(ctx context.Context, tag string
 	}
 	crash.At("noted, not durable")
 	if !q.o.rules.noR6 {
-		if err := q.j.WaitHorizon(q.work, max(noted, t.chosen)); err != nil {
+		if err := q.j.JoinHorizon(q.work, max(noted, t.chosen)); err != nil {
 			return t.withoutEffect(errStopped)
 		}
 	}

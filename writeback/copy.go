@@ -446,7 +446,7 @@ func (t *transfer) free() error {
 	if err != nil {
 		return err
 	}
-	if err := q.j.WaitHorizon(q.work, at); err != nil {
+	if err := q.j.JoinHorizon(q.work, at); err != nil {
 		return errStopped
 	}
 	crash.At("hidden copy noted, not made")

@@ -202,7 +202,7 @@ func (b *deletion) carry() {
 		at = max(at, t.chosen)
 	}
 	if !q.o.rules.noR6 {
-		if err := q.j.WaitHorizon(q.work, at); err != nil {
+		if err := q.j.JoinHorizon(q.work, at); err != nil {
 			b.fail(errStopped, (*transfer).withoutEffectIn)
 			return
 		}

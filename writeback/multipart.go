@@ -239,7 +239,7 @@ func (t *transfer) noteUpload(u *journal.Upload) error {
 		return err
 	}
 	crash.At("upload noted, not durable")
-	if err := t.q.j.WaitHorizon(t.q.work, at); err != nil {
+	if err := t.q.j.JoinHorizon(t.q.work, at); err != nil {
 		return errStopped
 	}
 	return nil
