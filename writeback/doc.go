@@ -14,7 +14,8 @@
 // owns the table of what is running; the payer of debts (debt.go); the janitor
 // (janitor.go), which drops contents that nothing needs once the horizon
 // allows it. The scheduler starts one goroutine for each row that it carries
-// (carry.go), and that one some for the parts of a multipart upload; they read
+// (carry.go), or hands it to one that has carried another a moment ago, and that one
+// starts some for the parts of a multipart upload; they read
 // and change shared state only through the journal and under Queue.mu.
 //
 // # What a crash leaves

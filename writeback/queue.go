@@ -150,6 +150,7 @@ type Queue struct {
 	giveUp context.CancelFunc
 	group  *errgroup.Group
 	wake   chan struct{} // to the scheduler
+	jobs   chan func()   // to goroutines that have carried a row and wait for another
 	pay    chan struct{} // to the payer of debts
 	tidy   chan struct{} // to the janitor
 
@@ -224,6 +225,7 @@ func Open(ctx context.Context, o Options) (*Queue, error) {
 		pace:        newPace(o.Concurrency),
 		bodies:      semaphore.NewWeighted(o.InFlight),
 		wake:        make(chan struct{}, 1),
+		jobs:        make(chan func()),
 		pay:         make(chan struct{}, 1),
 		tidy:        make(chan struct{}, 1),
 		short:       shortage{waiting: map[*waiter]struct{}{}},

@@ -49,6 +49,9 @@ func (q *Queue) pick() (next time.Time) {
 		}
 		key, ok := q.pop()
 		if !ok {
+			if at, wait := q.nextRound(time.Now()); wait {
+				return sooner(at, soon)
+			}
 			more, at := q.look()
 			if !more {
 				return sooner(at, q.sendDeletes(time.Now()))
@@ -267,16 +270,46 @@ func (q *Queue) consider(key string) {
 	}
 }
 
-// start runs f, which carries what was admitted, in a goroutine of its own.
+// start runs f, which carries what was admitted, in a goroutine of its own, or in one
+// that has just carried another row and has the stack that it takes: to let one grow
+// costs as much as a commit.
 func (q *Queue) start(f func()) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.carriers++
-	q.group.Go(func() error {
-		defer q.poke()
-		defer q.stopped()
-		return q.guarded(f)
-	})
+	select {
+	case q.jobs <- f:
+	default:
+		q.group.Go(func() error { return q.carryOn(f) })
+	}
+}
+
+// idleCarrier is how long a goroutine waits for another row to carry.
+const idleCarrier = time.Second
+
+// carryOn runs f, and then what it is handed, until there is nothing for a while.
+func (q *Queue) carryOn(f func()) error {
+	idle := time.NewTimer(idleCarrier)
+	defer idle.Stop()
+	for {
+		if err := q.carryOne(f); err != nil {
+			return err
+		}
+		idle.Reset(idleCarrier)
+		select {
+		case f = <-q.jobs:
+		case <-idle.C:
+			return nil
+		case <-q.work.Done():
+			return nil
+		}
+	}
+}
+
+func (q *Queue) carryOne(f func()) error {
+	defer q.poke()
+	defer q.stopped()
+	return q.guarded(f)
 }
 
 func (q *Queue) stopped() {

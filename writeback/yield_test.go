@@ -8,14 +8,16 @@ import (
 	"time"
 )
 
+// count is how many objects OSS has.
+func (s *memStore) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.objects)
+}
+
 // While programs are busy few uploads begin, but for no longer than the delay allows;
 // a pause, or somebody who waits, ends it.
 func TestUploadsGiveWay(t *testing.T) {
-	objects := func(s *memStore) int {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return len(s.objects)
-	}
 	// busy changes an entry 1,000 times in a second for as long as it is said.
 	busy := func(t *testing.T, r *rooms, d time.Duration) {
 		for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(time.Millisecond) {
@@ -60,10 +62,38 @@ func TestUploadsGiveWay(t *testing.T) {
 				}
 				busy(t, r, time.Second)
 				c.do(t, r)
-				if n := objects(s); n < c.least || n > c.most {
+				if n := s.count(); n < c.least || n > c.most {
 					t.Errorf("%d objects, want %d to %d", n, c.least, c.most)
 				}
 			})
 		})
 	}
+}
+
+// Without a delay, what busy programs write goes up in rounds, and all of it.
+func TestUploadsGoInRounds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newMemStore()
+		s.free = true
+		r := openRooms(t, 0, s, func(o *Options) { o.Delay = -1 })
+		const files = 4000
+		bursts, last, there := 0, time.Time{}, 0
+		for n := range files {
+			r.put(t, fmt.Sprint(n), "written")
+			time.Sleep(time.Millisecond)
+			if now := s.count(); now > there {
+				if time.Since(last) > roundEach/2 {
+					bursts++
+				}
+				last, there = time.Now(), now
+			}
+		}
+		if most := files / int(roundEach/time.Millisecond); bursts < most-2 || bursts > most+2 || there < files/2 {
+			t.Errorf("%d bursts and %d of %d objects in 4 s, want about %d bursts", bursts, there, files, most)
+		}
+		time.Sleep(time.Second)
+		if n := s.count(); n != files {
+			t.Errorf("%d objects when the program has come to rest, want %d", n, files)
+		}
+	})
 }
