@@ -71,6 +71,7 @@ func (q *Queue) enterShortage(w *waiter) {
 	defer q.mu.Unlock()
 	if len(q.short.waiting) == 0 && q.short.since.IsZero() {
 		q.short.since, q.short.moved = time.Now(), q.movedLocked()
+		q.poke() // programs are given way to no more
 	}
 	q.short.waiting[w] = struct{}{}
 }

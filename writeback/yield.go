@@ -94,14 +94,13 @@ func (q *Queue) busyLocked(now time.Time) (yes, rounds bool) {
 	return q.yield.busy(now, q.lookups.Load())
 }
 
-// nextRound returns when to look for more rows, or begins a round.
+// nextRound begins a round, or returns when to ask again: a pause of the programs ends
+// the wait for the next.
 func (q *Queue) nextRound(now time.Time) (at time.Time, wait bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if busy, _ := q.busyLocked(now); busy {
-		if at := q.yield.round.Add(roundEach); now.Before(at) {
-			return at, true
-		}
+	if busy, _ := q.busyLocked(now); busy && now.Before(q.yield.round.Add(roundEach)) {
+		return sooner(q.yield.round.Add(roundEach), now.Add(busyFor/2)), true
 	}
 	q.yield.round = now
 	return time.Time{}, false
