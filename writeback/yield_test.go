@@ -15,9 +15,16 @@ func (s *memStore) count() int {
 	return len(s.objects)
 }
 
+// twoCPUs has what is much for this machine be the same everywhere.
+func twoCPUs(t *testing.T) {
+	was := runtime.GOMAXPROCS(2)
+	t.Cleanup(func() { runtime.GOMAXPROCS(was) })
+}
+
 // While programs are busy few uploads begin, but for no longer than the delay allows;
 // a pause, or somebody who waits, ends it.
 func TestUploadsGiveWay(t *testing.T) {
+	twoCPUs(t)
 	// busy changes an entry 1,000 times in a second for as long as it is said.
 	busy := func(t *testing.T, r *rooms, d time.Duration) {
 		for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(time.Millisecond) {
@@ -72,6 +79,7 @@ func TestUploadsGiveWay(t *testing.T) {
 
 // Without a delay, what busy programs write goes up in rounds, and all of it.
 func TestUploadsGoInRounds(t *testing.T) {
+	twoCPUs(t)
 	synctest.Test(t, func(t *testing.T) {
 		s := newMemStore()
 		s.free = true
