@@ -211,6 +211,9 @@ func openOnce(dir string, o Options) (*Journal, error) {
 	j.room.tables = j.tables
 	if err := guard(func() error { return j.recover(s, found) }); err != nil {
 		_ = guard(j.closeDB)
+		if isFull(err) && !errors.Is(err, ErrNoRoom) { // the horizon found none
+			err = fmt.Errorf("%w (%w)", ErrNoRoom, err)
+		}
 		return nil, withHorizon(err, s)
 	}
 	return j, nil

@@ -151,6 +151,37 @@ func fillWhile(t *testing.T, disk, dir string) (full int) {
 	return full
 }
 
+// covers H10: a start that finds room for the database and none for the horizon says so,
+// and the next one goes on.
+func TestNoRoomForTheHorizon(t *testing.T) {
+	t.Parallel()
+	full, dir := small(t, "size=1m"), filepath.Join(t.TempDir(), "journal")
+	hogged := filepath.Join(full, "hog")
+	if err := errors.Join(os.Mkdir(dir, 0o700), os.WriteFile(filepath.Join(dir, "horizon"), nil, 0o600), os.WriteFile(filepath.Join(full, "horizon"), nil, 0o600),
+		unix.Mount(filepath.Join(full, "horizon"), filepath.Join(dir, "horizon"), "", unix.MS_BIND, "")); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(filepath.Join(dir, "horizon"), unix.MNT_DETACH) })
+	if err := os.WriteFile(hogged, make([]byte, 2<<20), 0o600); !isFull(err) {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if j, err := Open(t.Context(), dir, Options{Contents: &synced{map[uint64]int{}}, BootID: "boot1"}); !errors.Is(err, ErrNoRoom) {
+			if err == nil {
+				j.Abandon()
+			}
+			t.Fatalf("opened without room for the horizon: %v", err)
+		}
+	}
+	if err := os.Remove(hogged); err != nil {
+		t.Fatal(err)
+	}
+	j := open(t, dir, "boot1")
+	if err := j.WaitHorizon(t.Context(), put(t, j, &Row{Key: "a", Kind: Put, Content: 1})); err != nil {
+		t.Error(err)
+	}
+}
+
 // hog takes all of the disk and gives some of it back, again and again.
 func hog(path string, stop <-chan struct{}) {
 	f, err := os.Create(path)
