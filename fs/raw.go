@@ -10,11 +10,12 @@ import (
 
 // raw is go-fuse's file system of nodes, save for three things. The files that the
 // kernel serves itself are registered here (passthrough.go). Extended attributes that
-// no file can have are refused without a look. And each read of a directory begins with a seek, so that the handle alone decides what comes
-// next. go-fuse keeps names between two reads itself, for the kernel takes only
-// the first of an answer when a signal is pending. It loses some of them when
-// the rest is asked for in the larger form of READDIRPLUS, or with less room,
-// and one for each later answer when a read has failed half-way.
+// no file can have are refused without a look. And each read of a directory begins
+// with a seek, so that the handle alone decides what comes next. go-fuse keeps names
+// between two reads itself, for the kernel takes only the first of an answer when a
+// signal is pending. It loses some of them when the rest is asked for in the larger
+// form of READDIRPLUS, or with less room, and one for each later answer when a read
+// has failed half-way.
 type raw struct {
 	fuse.RawFileSystem
 	backings *backings

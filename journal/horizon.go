@@ -310,14 +310,13 @@ func (j *Journal) barrier() error {
 	return syncFile(dir, unix.Fsync)
 }
 
-// syncFile syncs a file or directory; it needs a descriptor for a moment, and no os.File.
 func syncFile(path string, sync func(fd int) error) error {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	f, err := os.Open(path)
 	if err != nil {
-		return &fs.PathError{Op: "open", Path: path, Err: err}
+		return err
 	}
-	defer unix.Close(fd)
-	if err := sync(fd); err != nil {
+	defer f.Close()
+	if err := sync(int(f.Fd())); err != nil {
 		return fmt.Errorf("sync %s: %w", path, err)
 	}
 	return nil
