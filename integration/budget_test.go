@@ -21,7 +21,7 @@ func TestCopyOfAThousandFilesIsOneRequestEach(t *testing.T) {
 			e.ok(harness.WriteFile(fmt.Sprintf("%s/dir%d/file%02d", src, d, f), uint64(d*100+f), 4096))
 		}
 	}
-	m := e.mount("cache", "--write-back-delay=1s")
+	m := e.mount("cache", "--write-back-delay=1s", "--meta-ttl=1h") // on a slow machine the default would pass meanwhile
 	e.sh(`cp -r "$1" "$2"`, src, m.Point)
 	m.wait(m.Point)
 	m.umount(0)

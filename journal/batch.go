@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/maphash"
+	"time"
 
 	badger "github.com/dgraph-io/badger/v4"
 
@@ -33,13 +35,14 @@ func (j *Journal) Batch(f func(tx *Tx) error) (seq uint64, err error) {
 		return 0, err
 	}
 	tx := j.begin(last, true)
-	tx.seq, tx.batch, tx.whole = last+1, true, j.whole
+	tx.seq, tx.batch, tx.keys, tx.whole = last+1, true, hashes{}, j.whole
 	defer tx.discard()
 	done := false
 	defer func() { // also when f panics: else the next change would have the same timestamp
 		if done || !tx.flushed {
 			return
 		}
+		tx.landed()
 		tx.discard()
 		j.torn = tx.seq
 		if _, uerr := j.mended(); uerr != nil {
@@ -75,6 +78,9 @@ func (j *Journal) inBatch(tx *Tx, f func(tx *Tx) error) error {
 	if err := tx.sign(); err != nil {
 		return err
 	}
+	if err := tx.landed(); err != nil {
+		return err
+	}
 	err := tx.j.commitAt(tx.txn, tx.seq, tx.size)
 	crash.At("all of a batch committed")
 	return err
@@ -100,16 +106,81 @@ func (tx *Tx) dropMarks() error {
 	return nil
 }
 
-// flush commits what the batch has so far and goes on from there.
+// flying is a commit of a batch that Badger is writing while the batch goes on: one at
+// a time. The room that it takes is counted when it has landed.
+type flying struct {
+	done  chan error
+	start time.Time
+	size  int64
+	keys  hashes
+}
+
+// flush has Badger write what the batch has so far, and goes on with what comes after.
 func (tx *Tx) flush() error {
-	if err := tx.j.commitAt(tx.txn, tx.seq, tx.size); err != nil {
+	if err := tx.landed(); err != nil {
 		return err
 	}
-	crash.At("some of a batch committed")
-	tx.flushed, tx.entries, tx.size = true, 0, 0
+	if err := tx.j.room.before(); err != nil {
+		return err
+	}
+	f := &flying{done: make(chan error, 1), start: time.Now(), size: tx.size, keys: tx.keys}
+	tx.flying, tx.flushed, tx.entries, tx.size, tx.keys = f, true, 0, 0, hashes{}
+	err := tx.txn.CommitAt(tx.seq, func(err error) { f.done <- err })
+	if err != nil {
+		f.done <- err
+		return tx.landed()
+	}
 	tx.txn = tx.j.db.NewTransactionAt(tx.seq, true)
 	tx.at = tx.seq
 	return nil
+}
+
+// landed waits for the commit that is on its way. An error of one is an error of the
+// whole batch, also for those who have read meanwhile.
+func (tx *Tx) landed() error {
+	f := tx.flying
+	if f == nil {
+		return tx.lost
+	}
+	tx.flying = nil
+	if tx.lost = <-f.done; tx.lost != nil {
+		return tx.lost
+	}
+	tx.j.commits.Observe(time.Since(f.start))
+	tx.j.room.after(f.size)
+	crash.At("some of a batch committed")
+	return nil
+}
+
+// read is the transaction to read anything from: all that was committed before is there.
+func (tx *Tx) read() *badger.Txn {
+	tx.landed()
+	return tx.txn
+}
+
+// readOne is the transaction to read key from.
+func (tx *Tx) readOne(key []byte) *badger.Txn {
+	if f := tx.flying; f != nil && (isIndex(key[0]) || f.keys.has(key)) {
+		tx.landed()
+	}
+	return tx.txn
+}
+
+// hashes stand for the keys of one commit, but for those of the indexes, which are only
+// read in ranges.
+type hashes map[uint64]struct{}
+
+var keySeed = maphash.MakeSeed()
+
+func (h hashes) add(key []byte) {
+	if !isIndex(key[0]) {
+		h[maphash.Bytes(keySeed, key)] = struct{}{}
+	}
+}
+
+func (h hashes) has(key []byte) bool {
+	_, ok := h[maphash.Bytes(keySeed, key)]
+	return ok
 }
 
 // takeBack undoes what was committed of the batch seq; j.mu is held.

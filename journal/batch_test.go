@@ -35,7 +35,7 @@ func openParts(t *testing.T, dir, boot string) *Journal {
 
 // moveAll moves the rows of the directory from to the directory to, and calls
 // at after each of them.
-func moveAll(j *Journal, from, to string, at func(i int) error) error {
+func moveAll(j *Journal, from, to string, at func(tx *Tx, i int) error) error {
 	_, err := j.Batch(func(tx *Tx) error {
 		for i := range inBatch {
 			old, err := tx.Row(fmt.Sprintf("%s%03d", from, i))
@@ -51,7 +51,7 @@ func moveAll(j *Journal, from, to string, at func(i int) error) error {
 			if err := tx.DropRow(old.Key); err != nil {
 				return err
 			}
-			if err := at(i); err != nil {
+			if err := at(tx, i); err != nil {
 				return err
 			}
 		}
@@ -84,7 +84,10 @@ func TestCrashWithinABatch(t *testing.T) {
 	j := openParts(t, dir, "boot1")
 	fillDir(t, j, "a/")
 	copies := map[int]string{}
-	err := moveAll(j, "a/", "b/", func(i int) error {
+	err := moveAll(j, "a/", "b/", func(tx *Tx, i int) error {
+		if err := tx.landed(); err != nil {
+			return err
+		}
 		if n := len(keys(t, j, "a/")); n != inBatch {
 			return fmt.Errorf("after %d moves a reader sees %d of the old names", i, n)
 		}
@@ -127,9 +130,12 @@ func TestCrashWhileATornBatchIsUndone(t *testing.T) {
 	j := openParts(t, dir, "boot1")
 	fillDir(t, j, "a/")
 	torn := t.TempDir() + "/copy"
-	if err := moveAll(j, "a/", "b/", func(i int) error {
+	if err := moveAll(j, "a/", "b/", func(tx *Tx, i int) error {
 		if i != inBatch-1 {
 			return nil
+		}
+		if err := tx.landed(); err != nil {
+			return err
 		}
 		return os.CopyFS(torn, os.DirFS(dir))
 	}); err != nil {
@@ -168,7 +174,7 @@ func TestBatchThatFails(t *testing.T) {
 	j := openParts(t, t.TempDir(), "boot1")
 	fillDir(t, j, "a/")
 	no := errors.New("no")
-	err := moveAll(j, "a/", "b/", func(i int) error {
+	err := moveAll(j, "a/", "b/", func(_ *Tx, i int) error {
 		if i == inBatch-2 {
 			return no
 		}
@@ -178,10 +184,70 @@ func TestBatchThatFails(t *testing.T) {
 		t.Fatalf("the batch returned %v", err)
 	}
 	wantOnly(t, j, "a/", "b/")
-	if err := moveAll(j, "a/", "b/", func(int) error { return nil }); err != nil {
+	if err := moveAll(j, "a/", "b/", func(*Tx, int) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
 	wantOnly(t, j, "b/", "a/")
+}
+
+// A commit that fails while the batch goes on fails the batch, whatever that has done
+// since.
+func TestBatchOfWhichACommitFails(t *testing.T) {
+	j := openParts(t, t.TempDir(), "boot1")
+	fillDir(t, j, "a/")
+	no := errors.New("no")
+	for _, last := range []bool{false, true} {
+		failed := 0
+		err := moveAll(j, "a/", "b/", func(tx *Tx, i int) error {
+			if tx.flying == nil || failed > 0 || last && i < inBatch-1 {
+				return nil
+			}
+			failed++
+			if err := <-tx.flying.done; err != nil {
+				return err
+			}
+			tx.flying.done <- no
+			return nil
+		})
+		if failed == 0 || !errors.Is(err, no) {
+			t.Fatalf("%d commits failed, the batch returned %v", failed, err)
+		}
+		wantOnly(t, j, "a/", "b/")
+	}
+	if err := moveAll(j, "a/", "b/", func(*Tx, int) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	wantOnly(t, j, "b/", "a/")
+}
+
+// A batch finds what it has put, also what Badger is just writing: a key and a range.
+func TestBatchReadsWhatItHasPut(t *testing.T) {
+	j := openParts(t, t.TempDir(), "boot1")
+	_, err := j.Batch(func(tx *Tx) error {
+		for i := range 3000 {
+			if err := tx.PutRow(&Row{Key: fmt.Sprintf("d/%04d", i), Kind: Put}); err != nil {
+				return err
+			}
+			if i%50 == 0 {
+				n := 0
+				for range tx.Rows("d/", "") {
+					n++
+				}
+				if n != i+1 {
+					return fmt.Errorf("%d rows are found of %d", n, i+1)
+				}
+			}
+			for n := max(0, i-9); n <= i; n++ {
+				if r, err := tx.Row(fmt.Sprintf("d/%04d", n)); err != nil || r == nil {
+					return fmt.Errorf("row %d after %d were put: %v, %v", n, i+1, r, err)
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
 }
 
 // Badger's own limit counts, too: 20,000 rows are one state.
@@ -216,7 +282,7 @@ func TestPanicWithinABatch(t *testing.T) {
 				t.Error("it did not panic")
 			}
 		}()
-		_ = moveAll(j, "from/", "to/", func(i int) error {
+		_ = moveAll(j, "from/", "to/", func(_ *Tx, i int) error {
 			if i == inBatch-1 {
 				panic("as asked for")
 			}
@@ -224,7 +290,7 @@ func TestPanicWithinABatch(t *testing.T) {
 		})
 	}()
 	wantOnly(t, j, "from/", "to/")
-	if err := moveAll(j, "from/", "to/", func(int) error { return nil }); err != nil {
+	if err := moveAll(j, "from/", "to/", func(*Tx, int) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
 	wantOnly(t, j, "to/", "from/")

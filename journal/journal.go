@@ -59,7 +59,7 @@ type Options struct {
 	// knows of: a new one goes on above it. Default: none does.
 	After func() (uint64, error)
 	// BatchPart is how many entries of a batch go into one commit of Badger.
-	// Default 0: as many as it takes. Tests have small ones.
+	// Default 1000: Badger writes some while the next are made. Tests have fewer.
 	BatchPart int
 	// Ballast is how many bytes are kept for the journal alone, to be given up
 	// when the disk is full. Default 0: none.
@@ -79,6 +79,9 @@ func (o *Options) fill() error {
 	}
 	if o.Step == 0 {
 		o.Step = time.Second
+	}
+	if o.BatchPart == 0 {
+		o.BatchPart = 1000
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

@@ -48,6 +48,9 @@ func (tx *Tx) remember(key []byte, v any) {
 
 // setAnew notes that the state which tx makes holds something else under key.
 func (tx *Tx) setAnew(key []byte) {
+	if tx.batch {
+		return // all is forgotten
+	}
 	switch key[0] {
 	case spaceRow, spaceAttr, spaceTime:
 		tx.anew = append(tx.anew, string(key))
@@ -56,6 +59,9 @@ func (tx *Tx) setAnew(key []byte) {
 
 // forgetAnew forgets what tx, which was just committed, has set; j.smu is held.
 func (j *Journal) forgetAnew(tx *Tx) {
+	if tx.batch {
+		j.recent = nil
+	}
 	for _, key := range tx.anew {
 		delete(j.recent, key)
 	}

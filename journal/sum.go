@@ -84,7 +84,7 @@ func (w *whole) replace(old uint64, had bool, key, value []byte) {
 }
 
 func (tx *Tx) digestOf(key []byte) (d uint64, had bool, err error) {
-	item, err := tx.txn.Get(key)
+	item, err := tx.readOne(key).Get(key)
 	if errors.Is(err, badger.ErrKeyNotFound) {
 		return 0, false, nil
 	}
@@ -104,7 +104,7 @@ func (tx *Tx) sign() error {
 	if err != nil {
 		return err
 	}
-	return tx.write(len(b), func() error { return tx.txn.Set(sumKey(), b) })
+	return tx.write(sumKey(), len(b), func() error { return tx.txn.Set(sumKey(), b) })
 }
 
 // TakenUp says that whoever opened a new journal has put into it what is known
@@ -171,7 +171,7 @@ const piece = 256 // entries that are added up at once
 
 // pieces reads everything there is but for what was learnt, which is the first space.
 func (tx *Tx) pieces(f func(some []pair)) error {
-	it := tx.txn.NewIterator(badger.IteratorOptions{})
+	it := tx.read().NewIterator(badger.IteratorOptions{})
 	defer it.Close()
 	var some []pair
 	var kept shelf

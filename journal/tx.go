@@ -38,17 +38,21 @@ type Tx struct {
 	changed bool
 	size    int64 // what its commit adds to a log of Badger at most
 
-	batch   bool // may take several commits of Badger (batch.go)
-	entries int  // in the commit that is being made
-	flushed bool // an earlier one was made
+	batch   bool   // may take several commits of Badger (batch.go)
+	entries int    // in the commit that is being made
+	keys    hashes // of that commit
+	flushed bool   // an earlier one was made, or is being made
+	flying  *flying
+	lost    error // what one that was made has failed of
 
 	before   []func() error
 	contents map[uint64]struct{}
 	delta    Counts
-	moves    map[string]int // rows that came (1) or went (-1), by key
-	few      few            // how many came, less those that went
-	anew     []string       // what it has set of what is kept in recent
-	whole    whole          // what the state that it makes holds
+	moves    map[string]int  // rows that came (1) or went (-1), by key
+	few      few             // how many came, less those that went
+	anew     []string        // what it has set of what is kept in recent
+	bare     map[string]bool // directories: nothing was learnt of what is in them
+	whole    whole           // what the state that it makes holds
 }
 
 func (tx *Tx) discard() { tx.txn.Discard() }
@@ -67,7 +71,7 @@ func (tx *Tx) get(key []byte, v any) (bool, error) {
 	if tx.lacks(key[0]) {
 		return false, nil
 	}
-	item, err := tx.txn.Get(key)
+	item, err := tx.readOne(key).Get(key)
 	if errors.Is(err, badger.ErrKeyNotFound) {
 		return false, nil
 	}
@@ -102,7 +106,7 @@ func (tx *Tx) set(key []byte, v any) error {
 		return err
 	}
 	tx.setAnew(key)
-	return tx.write(len(key)+len(b), func() error { return tx.txn.Set(key, b) })
+	return tx.write(key, len(b), func() error { return tx.txn.Set(key, b) })
 }
 
 func (tx *Tx) drop(key []byte) error {
@@ -110,28 +114,30 @@ func (tx *Tx) drop(key []byte) error {
 		return err
 	}
 	tx.setAnew(key)
-	return tx.write(len(key), func() error { return tx.txn.Delete(key) })
+	return tx.write(key, 0, func() error { return tx.txn.Delete(key) })
 }
 
-func (tx *Tx) write(size int, one func() error) error {
+// write has one write key, with a value of so many bytes.
+func (tx *Tx) write(key []byte, value int, one func() error) error {
 	tx.changed = true
-	tx.entries++
-	tx.size += int64(size + entryExtra)
-	if tx.batch && tx.j.o.BatchPart > 0 && tx.entries > tx.j.o.BatchPart {
-		if err := tx.flush(); err != nil {
+	if !tx.batch {
+		tx.size += int64(len(key) + value + entryExtra)
+		return tooBig(one())
+	}
+	err := ErrTooBig
+	if tx.entries < tx.j.o.BatchPart {
+		err = tooBig(one())
+	}
+	if err == ErrTooBig {
+		if err = tx.flush(); err != nil {
 			return err
 		}
-		tx.size += int64(size + entryExtra)
+		err = tooBig(one())
 	}
-	err := tooBig(one())
-	if err != ErrTooBig || !tx.batch {
-		return err
-	}
-	if err := tx.flush(); err != nil {
-		return err
-	}
-	tx.size += int64(size + entryExtra)
-	return tooBig(one())
+	tx.entries++
+	tx.size += int64(len(key) + value + entryExtra)
+	tx.keys.add(key)
+	return err
 }
 
 // each calls f for every key that begins with prefix, from the key start on,
@@ -141,7 +147,7 @@ func (tx *Tx) each(prefix, start []byte, f func(key []byte, item *badger.Item) (
 	if tx.lacks(prefix[0]) {
 		return nil
 	}
-	it := tx.txn.NewIterator(badger.IteratorOptions{Prefix: prefix})
+	it := tx.read().NewIterator(badger.IteratorOptions{Prefix: prefix})
 	defer it.Close()
 	if start == nil {
 		start = prefix
@@ -289,9 +295,9 @@ func (tx *Tx) setRow(key []byte, old, r *Row) (err error) {
 	tx.setAnew(key)
 	tx.moved(string(key[1:]), old != nil, r != nil)
 	if r == nil {
-		return tx.write(len(key), func() error { return tx.txn.Delete(key) })
+		return tx.write(key, 0, func() error { return tx.txn.Delete(key) })
 	}
-	return tx.write(len(key)+len(b), func() error { return tx.txn.Set(key, b) })
+	return tx.write(key, len(b), func() error { return tx.txn.Set(key, b) })
 }
 
 func (tx *Tx) unindex(r *Row) error {
@@ -331,6 +337,13 @@ func (tx *Tx) Stuck() iter.Seq[string] {
 		_ = tx.each([]byte{spaceStuck}, nil, func(k []byte, _ *badger.Item) (bool, error) {
 			return yield(string(k[1:])), nil
 		})
+	}
+}
+
+// Expect says that about n rows will come or go.
+func (tx *Tx) Expect(n int) {
+	if tx.moves == nil {
+		tx.moves = make(map[string]int, n)
 	}
 }
 
@@ -385,7 +398,7 @@ func (tx *Tx) Children(prefix, from string) iter.Seq2[*Row, error] {
 			return
 		}
 		space := spaced(spaceRow, prefix)
-		it := tx.txn.NewIterator(badger.IteratorOptions{Prefix: space})
+		it := tx.read().NewIterator(badger.IteratorOptions{Prefix: space})
 		defer it.Close()
 		it.Seek(spaced(spaceRow, max(prefix, from)))
 		for it.ValidForPrefix(space) {
@@ -422,7 +435,7 @@ func (tx *Tx) ChildNames(prefix string) iter.Seq2[string, bool] {
 			return
 		}
 		space := spaced(spaceRow, prefix)
-		it := tx.txn.NewIterator(badger.IteratorOptions{Prefix: space})
+		it := tx.read().NewIterator(badger.IteratorOptions{Prefix: space})
 		defer it.Close()
 		for it.Seek(space); it.ValidForPrefix(space); {
 			name := string(it.Item().Key()[len(space):])
@@ -561,7 +574,7 @@ func (tx *Tx) Contents() iter.Seq[uint64] {
 
 // MaxContent returns the highest content number that anything names.
 func (tx *Tx) MaxContent() (top uint64) {
-	it := tx.txn.NewIterator(badger.IteratorOptions{Reverse: true})
+	it := tx.read().NewIterator(badger.IteratorOptions{Reverse: true})
 	defer it.Close()
 	it.Seek([]byte{spaceContent + 1})
 	if it.Valid() && it.Item().Key()[0] == spaceContent && isWhole(it.Item().Key()) {

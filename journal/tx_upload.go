@@ -199,6 +199,9 @@ func (tx *Tx) Cleans() iter.Seq2[*Clean, error] {
 // Attrs returns the attributes learnt of key, or nil. The caller compares the
 // version.
 func (tx *Tx) Attrs(key string) (*Attrs, error) {
+	if tx.batch && tx.nothingLearnt(key) {
+		return nil, nil
+	}
 	k := spaced(spaceAttr, key)
 	if v, ok := tx.recall(k); ok {
 		if v == nil {
@@ -220,8 +223,30 @@ func (tx *Tx) Attrs(key string) (*Attrs, error) {
 	return a, nil
 }
 
+// nothingLearnt reports that there are no attributes in the directory of key, nor
+// beneath it. It looks once for each directory: a batch asks for thousands of names.
+func (tx *Tx) nothingLearnt(key string) bool {
+	dir := key[:strings.LastIndexByte(key[:max(len(key)-1, 0)], '/')+1]
+	if none, ok := tx.bare[dir]; ok {
+		return none
+	}
+	none := true
+	for range tx.AttrsIn(dir) {
+		none = false
+		break
+	}
+	if tx.bare == nil {
+		tx.bare = map[string]bool{}
+	}
+	tx.bare[dir] = none
+	return none
+}
+
 // PutAttrs notes the attributes learnt of a version.
-func (tx *Tx) PutAttrs(a *Attrs) error { return tx.set(spaced(spaceAttr, a.Key), a) }
+func (tx *Tx) PutAttrs(a *Attrs) error {
+	clear(tx.bare)
+	return tx.set(spaced(spaceAttr, a.Key), a)
+}
 
 // DropAttrs forgets what was learnt of key.
 func (tx *Tx) DropAttrs(key string) error {
@@ -240,7 +265,7 @@ func (tx *Tx) AttrsIn(prefix string) iter.Seq2[string, *Attrs] { return tx.Attrs
 func (tx *Tx) AttrsFrom(prefix, from string) iter.Seq2[string, *Attrs] {
 	return func(yield func(string, *Attrs) bool) {
 		space := spaced(spaceAttr, prefix)
-		it := tx.txn.NewIterator(badger.IteratorOptions{Prefix: space})
+		it := tx.read().NewIterator(badger.IteratorOptions{Prefix: space})
 		defer it.Close()
 		for it.Seek(spaced(spaceAttr, from)); it.ValidForPrefix(space); {
 			key := string(it.Item().Key()[1:])
