@@ -391,7 +391,7 @@ func (j *Journal) committed(tx *Tx) {
 	j.counts.Parked += tx.delta.Parked
 	j.counts.Interrupted += tx.delta.Interrupted
 	j.few.plus(tx.few)
-	j.forgetAnew(tx)
+	j.rememberAnewLocked(tx)
 	for key, n := range tx.moves {
 		j.tally.add(key, n)
 	}

@@ -5,19 +5,39 @@ import (
 	"slices"
 )
 
-// recent keeps what of the newest state was asked for last: a program that works on a
-// file asks for its row with each call, and for the times of its directory. Who asks
+// recent keeps what of the newest state was asked for last, or set: a program that works
+// on a file asks for its row with each call, and for the times of its directory. Who asks
 // gets a copy. Most are small; recentMost of them take some MiB.
-type recent map[string]any // *Row, *Attrs or int64, by the key of the database; nil: there is none
+type recent map[string]any // *Row, *Attrs, *int64 or encoded, by the key of the database; nil: there is none
+
+// encoded is a value as it was written. It is decoded when somebody asks for it.
+type encoded []byte
 
 const (
 	recentMost   = 4096
-	recentRanges = 64 // a row with more of them is read anew
+	recentRanges = 64      // a row with more of them is read anew
+	recentBytes  = 4 << 10 // and what is longer, once it is set
 )
 
-// recall returns what key was found to hold; ok is false where that is not known, or
-// where tx reads another state.
-func (tx *Tx) recall(key []byte) (v any, ok bool) {
+// recall returns what key was found to hold, nil: nothing; ok is false where that is not
+// known, or where tx reads another state.
+func recall[T any](tx *Tx, key []byte) (v *T, ok bool) {
+	got, ok := tx.lookBack(key)
+	switch got := got.(type) {
+	case *T:
+		return got, ok
+	case encoded:
+		v = new(T)
+		if decodeOf(key, got, v) != nil {
+			return nil, false // who reads it says why
+		}
+		tx.remember(key, v)
+		return v, true
+	}
+	return nil, ok
+}
+
+func (tx *Tx) lookBack(key []byte) (v any, ok bool) {
 	if tx.changed {
 		return nil, false
 	}
@@ -30,40 +50,56 @@ func (tx *Tx) recall(key []byte) (v any, ok bool) {
 	return v, ok
 }
 
-// remember notes what key was found to hold.
+// remember notes what key was found to hold: nil, or what nobody else has.
 func (tx *Tx) remember(key []byte, v any) {
 	if tx.changed {
 		return
 	}
 	tx.j.smu.Lock()
 	defer tx.j.smu.Unlock()
-	if tx.at != tx.j.last {
-		return
+	if tx.at == tx.j.last {
+		tx.j.rememberLocked(string(key), v)
 	}
-	if tx.j.recent == nil || len(tx.j.recent) >= recentMost {
-		tx.j.recent = make(recent, recentMost/4)
-	}
-	tx.j.recent[string(key)] = v
 }
 
-// setAnew notes that the state which tx makes holds something else under key.
-func (tx *Tx) setAnew(key []byte) {
+func (j *Journal) rememberLocked(key string, v any) {
+	if j.recent == nil || len(j.recent) >= recentMost {
+		j.recent = make(recent, recentMost/4)
+	}
+	j.recent[key] = v
+}
+
+// anew is a key that a state sets, and what it holds then; nil: nothing.
+type anew struct {
+	key   string
+	value []byte
+}
+
+// setAnew notes that the state which tx makes holds value under key.
+func (tx *Tx) setAnew(key, value []byte) {
 	if tx.batch {
 		return // all is forgotten
 	}
 	switch key[0] {
 	case spaceRow, spaceAttr, spaceTime:
-		tx.anew = append(tx.anew, string(key))
+		tx.anew = append(tx.anew, anew{string(key), value})
 	}
 }
 
-// forgetAnew forgets what tx, which was just committed, has set; j.smu is held.
-func (j *Journal) forgetAnew(tx *Tx) {
+// rememberAnewLocked remembers what tx, which was just committed, has set; j.smu is held.
+func (j *Journal) rememberAnewLocked(tx *Tx) {
 	if tx.batch {
 		j.recent = nil
 	}
-	for _, key := range tx.anew {
-		delete(j.recent, key)
+	for _, a := range tx.anew {
+		switch {
+		case a.value == nil:
+			j.rememberLocked(a.key, nil)
+		case len(a.value) <= recentBytes:
+			j.rememberLocked(a.key, encoded(a.value))
+		default:
+			delete(j.recent, a.key)
+		}
 	}
 }
 

@@ -50,7 +50,7 @@ type Tx struct {
 	delta    Counts
 	moves    map[string]int  // rows that came (1) or went (-1), by key
 	few      few             // how many came, less those that went
-	anew     []string        // what it has set of what is kept in recent
+	anew     []anew          // what it has set of what is kept in recent
 	bare     map[string]bool // directories: nothing was learnt of what is in them
 	whole    whole           // what the state that it makes holds
 }
@@ -81,17 +81,26 @@ func (tx *Tx) get(key []byte, v any) (bool, error) {
 	if v == nil {
 		return true, nil
 	}
-	err = item.Value(func(b []byte) error {
-		err := decode(b, v)
-		if r, ok := v.(*Row); ok {
-			r.digest = digest(key, b)
-		}
-		return err
-	})
+	err = item.Value(func(b []byte) error { return decodeOf(key, b, v) })
 	if err != nil {
 		return false, fmt.Errorf("journal: get %q: %w", key, err)
 	}
 	return true, nil
+}
+
+// decodeOf is decode of what key holds, with what only the key says.
+func decodeOf(key, b []byte, v any) error {
+	switch v := v.(type) {
+	case *Row:
+		err := decode(b, v)
+		v.Key, v.digest = string(key[1:]), digest(key, b)
+		return err
+	case *Attrs:
+		err := decode(b, v)
+		v.Key = string(key[1:])
+		return err
+	}
+	return decode(b, v)
 }
 
 func (tx *Tx) set(key []byte, v any) error {
@@ -105,7 +114,7 @@ func (tx *Tx) set(key []byte, v any) error {
 	if err := tx.replace(key, b); err != nil {
 		return err
 	}
-	tx.setAnew(key)
+	tx.setAnew(key, b)
 	return tx.write(key, len(b), func() error { return tx.txn.Set(key, b) })
 }
 
@@ -113,7 +122,7 @@ func (tx *Tx) drop(key []byte) error {
 	if err := tx.replace(key, nil); err != nil {
 		return err
 	}
-	tx.setAnew(key)
+	tx.setAnew(key, nil)
 	return tx.write(key, 0, func() error { return tx.txn.Delete(key) })
 }
 
@@ -207,11 +216,11 @@ func (tx *Tx) Row(key string) (*Row, error) {
 		return nil, nil
 	}
 	k := spaced(spaceRow, key)
-	if v, ok := tx.recall(k); ok {
+	if v, ok := recall[Row](tx, k); ok {
 		if v == nil {
 			return nil, nil
 		}
-		return v.(*Row).clone(), nil
+		return v.clone(), nil
 	}
 	r := &Row{}
 	ok, err := tx.get(k, r)
@@ -222,7 +231,6 @@ func (tx *Tx) Row(key string) (*Row, error) {
 		tx.remember(k, nil)
 		return nil, nil
 	}
-	r.Key = key
 	if len(r.Dirty) <= recentRanges {
 		tx.remember(k, r.clone())
 	}
@@ -292,7 +300,7 @@ func (tx *Tx) setRow(key []byte, old, r *Row) (err error) {
 	tx.whole.replace(was, old != nil, key, b)
 	tx.few.row(old, -1)
 	tx.few.row(r, 1)
-	tx.setAnew(key)
+	tx.setAnew(key, b)
 	tx.moved(string(key[1:]), old != nil, r != nil)
 	if r == nil {
 		return tx.write(key, 0, func() error { return tx.txn.Delete(key) })

@@ -8,13 +8,23 @@ import (
 // Unix nanoseconds; 0: nothing is remembered (H30).
 func (tx *Tx) Time(key string) (ns int64, err error) {
 	k := spaced(spaceTime, key)
-	if v, ok := tx.recall(k); ok {
-		return v.(int64), nil
+	if v, ok := recall[int64](tx, k); ok {
+		if v != nil {
+			ns = *v
+		}
+		return ns, nil
 	}
-	if _, err = tx.get(k, &ns); err == nil {
-		tx.remember(k, ns)
+	ok, err := tx.get(k, &ns)
+	switch {
+	case err != nil:
+		return 0, err
+	case !ok:
+		tx.remember(k, nil)
+		return 0, nil
 	}
-	return ns, err
+	v := ns
+	tx.remember(k, &v)
+	return ns, nil
 }
 
 // SetTime remembers when the names of the directory key changed.

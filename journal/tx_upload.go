@@ -203,11 +203,11 @@ func (tx *Tx) Attrs(key string) (*Attrs, error) {
 		return nil, nil
 	}
 	k := spaced(spaceAttr, key)
-	if v, ok := tx.recall(k); ok {
+	if v, ok := recall[Attrs](tx, k); ok {
 		if v == nil {
 			return nil, nil
 		}
-		return v.(*Attrs).clone(), nil
+		return v.clone(), nil
 	}
 	a := &Attrs{}
 	ok, err := tx.get(k, a)
@@ -218,7 +218,6 @@ func (tx *Tx) Attrs(key string) (*Attrs, error) {
 		tx.remember(k, nil)
 		return nil, nil
 	}
-	a.Key = key
 	tx.remember(k, a.clone())
 	return a, nil
 }

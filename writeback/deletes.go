@@ -13,8 +13,9 @@ import (
 )
 
 // Deletes travel together: those that may go are gathered for as long as a
-// change waits anyway (Options.Delay), up to a thousand, and one request
-// carries them. The rules hold for each of them as for any other row.
+// change waits anyway (Options.Delay), for a round while programs are busy
+// (yield.go) or more of them are due, and up to a thousand. One request carries
+// them. The rules hold for each of them as for any other row.
 
 // maxDeletes is how many keys DeleteMultipleObjects takes.
 const maxDeletes = 1000
@@ -46,6 +47,9 @@ func (q *Queue) gathersUntil(now time.Time) (at time.Time, wait bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	at = q.gathering.Add(min(q.o.Delay, time.Second))
+	if busy, _ := q.busyLocked(now); (busy || q.found) && now.Before(q.gathering.Add(roundEach)) {
+		at = later(at, sooner(q.gathering.Add(roundEach), now.Add(busyFor/2))) // there are more, or will be
+	}
 	_, paused := q.pauses[""]
 	switch {
 	case len(q.deletes) == 0, paused:

@@ -135,7 +135,7 @@ func (q *Queue) look() (more bool, next time.Time) {
 func (q *Queue) setWindow(window []string, looked place, until int64) (more bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.window = window
+	q.window, q.found = window, len(window) > 0
 	if q.looked == (place{due: until + 1}) {
 		q.looked = looked
 	}

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/ossmount/ossmount/internal/object"
 )
 
 // count is how many objects OSS has.
@@ -102,6 +104,37 @@ func TestUploadsGoInRounds(t *testing.T) {
 		time.Sleep(busyFor + busyFor/2 + 10*time.Millisecond)
 		if n := s.count(); n != files {
 			t.Errorf("%d objects when the program has come to rest, want %d", n, files)
+		}
+	})
+}
+
+// Without a delay, what busy programs remove goes in rounds too: many in one request.
+func TestDeletesGoInRounds(t *testing.T) {
+	twoCPUs(t)
+	synctest.Test(t, func(t *testing.T) {
+		s := newMemStore()
+		s.free = true
+		r := openRooms(t, 0, s, func(o *Options) { o.Delay = -1 })
+		const files = 900
+		for n := range files {
+			r.put(t, fmt.Sprint(n), "written")
+		}
+		time.Sleep(time.Minute)
+		if n := s.count(); n != files {
+			t.Fatalf("%d objects of %d", n, files)
+		}
+		for n := range files {
+			if _, err := r.q.Change(func(c *Change) error { return c.Delete(fmt.Sprint(n), object.Ref{}, false) }); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(busyFor + busyFor/2 + 10*time.Millisecond)
+		if n := s.count(); n != 0 {
+			t.Errorf("%d objects when the program has come to rest, want none", n)
+		}
+		if n := s.counts["Delete"] + s.counts["DeleteMany"]; n > 2*changesPerCPU+3 { // the first are sent at once
+			t.Errorf("%d requests for %d files that were removed in %v", n, files, files*time.Millisecond)
 		}
 	})
 }
