@@ -59,7 +59,7 @@ race: ## the same under the race detector, where there are goroutines
 	CGO_ENABLED=1 $(TEST) -race -timeout=40m $(ROOMS)
 
 integration: ## the built binary, real mounts, an OSS server (needs /dev/fuse and what .ci/run installs)
-	$(TEST) -timeout=30m ./integration
+	$(TEST) -timeout=45m ./integration
 
 package: ## the packages, the container and the way of a newcomer: built, installed, mounted, taken away again
 	$(TEST) -timeout=20m ./integration/release

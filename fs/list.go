@@ -424,7 +424,12 @@ func (s *dirStream) types(page []item) {
 	if len(wanted) == 0 {
 		return
 	}
-	g := s.o.glance(s.key, first, last)
+	var g *glance
+	if s.looked && s.shown != nil {
+		g = s.o.dated(s.key, page, s.shown.files)
+	} else {
+		g = s.o.glance(s.key, first, last)
+	}
 	if g == nil {
 		return
 	}

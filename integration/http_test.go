@@ -289,3 +289,23 @@ func TestListingAsksOnceForWhatNoFileHas(t *testing.T) {
 	}
 	m.umount(0)
 }
+
+// When our own uploads were modified is seen in a listing, and noted for many of them at
+// once.
+func TestUploadsAreDatedTogether(t *testing.T) {
+	t.Parallel()
+	e := setup(t)
+	m := e.mount("cache", "--http=0")
+	p := m.page()
+	e.forest(m.in("tree"), 1, 1000)
+	m.wait(m.Point)
+	const commits = "ossmount_journal_commit_seconds_count"
+	before := e.metric(p, commits)
+	if out := e.sh(`ls -l "$1"`, m.in("tree/dir000")); strings.Count(out, "\n") != 1001 {
+		t.Errorf("ls -l lists %s", out)
+	}
+	if n := e.metric(p, commits) - before; n < 1 || n > 60 {
+		t.Errorf("%v commits for ls -l of 1,000 new objects", n)
+	}
+	m.umount(0)
+}
