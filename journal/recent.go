@@ -20,7 +20,7 @@ const (
 )
 
 // recall returns what key was found to hold, nil: nothing; ok is false where that is not
-// known, or where tx reads another state.
+// known, or where tx reads another state, or has set key itself.
 func recall[T any](tx *Tx, key []byte) (v *T, ok bool) {
 	got, ok := tx.lookBack(key)
 	switch got := got.(type) {
@@ -38,7 +38,7 @@ func recall[T any](tx *Tx, key []byte) (v *T, ok bool) {
 }
 
 func (tx *Tx) lookBack(key []byte) (v any, ok bool) {
-	if tx.changed {
+	if tx.hasSet(key) {
 		return nil, false
 	}
 	tx.j.smu.Lock()
@@ -52,7 +52,7 @@ func (tx *Tx) lookBack(key []byte) (v any, ok bool) {
 
 // remember notes what key was found to hold: nil, or what nobody else has.
 func (tx *Tx) remember(key []byte, v any) {
-	if tx.changed {
+	if tx.hasSet(key) {
 		return
 	}
 	tx.j.smu.Lock()
@@ -84,6 +84,15 @@ func (tx *Tx) setAnew(key, value []byte) {
 	case spaceRow, spaceAttr, spaceTime:
 		tx.anew = append(tx.anew, anew{string(key), value})
 	}
+}
+
+// hasSet reports that tx may have set key: it looks through a few changes only.
+func (tx *Tx) hasSet(key []byte) bool {
+	if !tx.changed {
+		return false
+	}
+	const few = 16
+	return tx.batch || len(tx.anew) > few || slices.ContainsFunc(tx.anew, func(a anew) bool { return a.key == string(key) })
 }
 
 // rememberAnewLocked remembers what tx, which was just committed, has set; j.smu is held.
