@@ -51,9 +51,12 @@ func (q *Queue) gathersUntil(now time.Time) (at time.Time, wait bool) {
 		at = later(at, sooner(q.gathering.Add(roundEach), now.Add(busyFor/2))) // there are more, or will be
 	}
 	_, paused := q.pauses[""]
+	probe, may := q.health.mayStart(now, q.carriers)
 	switch {
 	case len(q.deletes) == 0, paused:
 		return time.Time{}, true
+	case !may: // they are a probe like any other
+		return probe, true
 	case q.draining && q.carriers == 0, !at.After(now):
 		return time.Time{}, false
 	}

@@ -194,7 +194,7 @@ func TestWhoMayNotLook(t *testing.T) {
 // with what mends it, and one when it is over; one probe at a time; status says why,
 // since when, and when the next is; retry does not wait for that.
 func TestPauseUntilItIsMended(t *testing.T) {
-	for _, code := range []string{"InvalidAccessKeyId", "SignatureDoesNotMatch", "RequestTimeTooSkewed", "SecurityTokenExpired", "NoSuchBucket", "UserDisable"} {
+	for n, code := range []string{"InvalidAccessKeyId", "SignatureDoesNotMatch", "RequestTimeTooSkewed", "SecurityTokenExpired", "NoSuchBucket", "UserDisable"} {
 		t.Run(code, func(t *testing.T) {
 			inOutage(t, func(o *outage) {
 				o.work()
@@ -226,8 +226,36 @@ func TestPauseUntilItIsMended(t *testing.T) {
 				if n := len(o.log.with("answers again")); n != 1 {
 					t.Errorf("%d lines say that it is over", n)
 				}
-			})
+			}, func(op *Options) { op.Delay = time.Duration(n) * time.Second / 2 })
 		})
+	}
+}
+
+// Deletes that were gathered are a probe like any other.
+func TestGatheredDeletesAreOneProbe(t *testing.T) {
+	for _, delay := range []time.Duration{-1, time.Second} {
+		inOutage(t, func(o *outage) {
+			o.work()
+			fails := pauses("InvalidAccessKeyId").fails
+			refuses := func(op, key string) error {
+				time.Sleep(3 * time.Second)
+				return fails(op, key)
+			}
+			o.store.set(refuses)
+			for i := range 9 {
+				o.write(fmt.Sprintf("new/%d", i), "new")
+				o.remove(fmt.Sprintf("old/%d", i))
+			}
+			time.Sleep(10 * time.Minute)
+			o.store.set(refuses) // counts anew
+			time.Sleep(time.Hour)
+			if n := o.store.count(); o.store.most > 1 || n < 10 {
+				t.Errorf("delay %v: %d probes in an hour, %d at once", delay, n, o.store.most)
+			}
+			o.store.set(nil)
+			o.q.Wake()
+			o.drains(time.Minute)
+		}, func(op *Options) { op.Delay = delay })
 	}
 }
 

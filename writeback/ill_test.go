@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -214,7 +215,7 @@ type outage struct {
 func inOutage(t *testing.T, story func(o *outage), with ...func(o *Options)) {
 	synctest.Test(t, func(t *testing.T) {
 		s, l := newIll(), &lines{}
-		with = append(with, func(o *Options) {
+		with = slices.Insert(with, 0, func(o *Options) {
 			o.Delay, o.PartSize, o.Threshold, o.Doubt = -1, 4, 10, 10*time.Second
 			o.Log = slog.New(slog.NewTextHandler(l, nil))
 			o.limits = limits{minPart: 1, copyPart: 4, maxCopy: 1 << 30, clone: 1 << 20}
