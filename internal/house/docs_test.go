@@ -138,3 +138,19 @@ func TestQuotedLinesAreOfTheProgram(t *testing.T) {
 		t.Errorf("%s quotes %d lines only", path, quoted)
 	}
 }
+
+func TestChangesHaveAKind(t *testing.T) {
+	pattern := regexp.MustCompile(`^(Bugfix|Change|Enhancement|Security): \S.*\n\n\S`)
+	n := 0
+	for path, text := range docs(t) {
+		if !strings.HasPrefix(path, "docs/changelog/") || filepath.Base(path) == "README.md" {
+			continue
+		}
+		if n++; !pattern.MatchString(text) {
+			t.Errorf("%s begins with %.40q.\nRule: `Kind: what it is now`, an empty line, then what was and is. Why: the changelog of a release is put together by kind, and leaves out what has none.", path, text)
+		}
+	}
+	if n == 0 {
+		t.Error("no change was found")
+	}
+}
