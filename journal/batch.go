@@ -125,10 +125,8 @@ func (tx *Tx) flush() error {
 	}
 	f := &flying{done: make(chan error, 1), start: time.Now(), size: tx.size, keys: tx.keys}
 	tx.flying, tx.flushed, tx.entries, tx.size, tx.keys = f, true, 0, 0, hashes{}
-	err := tx.txn.CommitAt(tx.seq, func(err error) { f.done <- err })
-	if err != nil {
+	if err := tx.txn.CommitAt(tx.seq, func(err error) { f.done <- err }); err != nil {
 		f.done <- err
-		return tx.landed()
 	}
 	tx.txn = tx.j.db.NewTransactionAt(tx.seq, true)
 	tx.at = tx.seq

@@ -250,6 +250,75 @@ func TestBatchReadsWhatItHasPut(t *testing.T) {
 	}
 }
 
+// Whoever reads a range waits for what Badger is just writing.
+func TestRangesOfABatchAreWhole(t *testing.T) {
+	j := openParts(t, t.TempDir(), "boot1")
+	fillDir(t, j, "a/")
+	reads := map[string]func(tx *Tx){
+		"Rows":       func(tx *Tx) { tx.Rows("a/", "")(func(*Row, error) bool { return false }) },
+		"Children":   func(tx *Tx) { tx.Children("a/", "")(func(*Row, error) bool { return false }) },
+		"ChildNames": func(tx *Tx) { tx.ChildNames("a/")(func(string, bool) bool { return false }) },
+		"AttrsIn":    func(tx *Tx) { tx.AttrsIn("a/")(func(string, *Attrs) bool { return false }) },
+		"Contents":   func(tx *Tx) { tx.Contents()(func(uint64) bool { return false }) },
+		"MaxContent": func(tx *Tx) { tx.MaxContent() },
+		"EachTime":   func(tx *Tx) { _ = tx.EachTime("a/", func(string, int64) error { return nil }) },
+		"Stuck":      func(tx *Tx) { tx.Stuck()(func(string) bool { return false }) },
+	}
+	for name, read := range reads {
+		_, err := j.Batch(func(tx *Tx) error {
+			for i := 0; tx.flying == nil; i++ {
+				if err := tx.PutRow(&Row{Key: fmt.Sprintf("b/%s%d", name, i), Kind: Put}); err != nil {
+					return err
+				}
+			}
+			if read(tx); tx.flying != nil {
+				t.Errorf("%s has not waited", name)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// What was learnt of a name is found in a batch: before it, in it, and of a directory.
+func TestBatchFindsWhatWasLearnt(t *testing.T) {
+	j := openParts(t, t.TempDir(), "boot1")
+	if _, err := j.Update(func(tx *Tx) error {
+		return errors.Join(tx.PutAttrs(&Attrs{Key: "a/b/", Ctime: 1}), tx.PutAttrs(&Attrs{Key: "a/b/f", Ctime: 2}), tx.PutAttrs(&Attrs{Key: "e/", Ctime: 4}))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	want := func(tx *Tx, key string, ctime int64) {
+		t.Helper()
+		a, err := tx.Attrs(key)
+		if err != nil || (a == nil) != (ctime == 0) || a != nil && a.Ctime != ctime {
+			t.Errorf("%s: %+v, %v, want %d", key, a, err, ctime)
+		}
+	}
+	_, err := j.Batch(func(tx *Tx) error {
+		for range 2 {
+			want(tx, "a/b/", 1)
+			want(tx, "a/b/f", 2)
+			want(tx, "a/b/g", 0)
+			want(tx, "e/", 4) // and nothing in it
+			want(tx, "c/f", 0)
+			want(tx, "c/", 0)
+			want(tx, "f", 0)
+		}
+		if err := tx.PutAttrs(&Attrs{Key: "c/f", Ctime: 3}); err != nil {
+			return err
+		}
+		want(tx, "c/f", 3)
+		want(tx, "c/g", 0)
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 // Badger's own limit counts, too: 20,000 rows are one state.
 func TestBigBatch(t *testing.T) {
 	j := open(t, t.TempDir(), "boot1")

@@ -76,3 +76,40 @@ func changedRow() *Row {
 		SignSize: 4096, SignMtime: 1795239208667093293, Closed: 1795239209123456789, Due: 1795239214123456789,
 	}
 }
+
+// What a rename of a directory costs here: two rows for each of 10,000 objects, of which
+// nothing was learnt.
+func BenchmarkBatch(b *testing.B) {
+	for b.Loop() {
+		b.StopTimer()
+		j, err := Open(b.Context(), b.TempDir(), Options{Contents: &synced{map[uint64]int{}}, BootID: "boot1", Step: time.Hour})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+		_, err = j.Batch(func(tx *Tx) error {
+			for i := range 10_000 {
+				was := object.Ref{Key: fmt.Sprintf("from/object-%05d", i), ETag: "0123456789ABCDEF0123456789ABCDEF", Size: 5}
+				to := fmt.Sprintf("to/object-%05d", i)
+				for _, key := range []string{was.Key, to} {
+					if _, err := tx.Attrs(key); err != nil {
+						return err
+					}
+				}
+				if err := tx.PutRow(&Row{Key: to, Kind: Put, Size: 5, Base: was}); err != nil {
+					return err
+				}
+				if err := tx.PutRow(&Row{Key: was.Key, Kind: Delete, Known: true, Expected: was}); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		j.Abandon()
+		b.StartTimer()
+	}
+}

@@ -23,7 +23,8 @@
 // and whenever somebody waits for it (horizon.go), one makes room for what comes
 // and merges Badger's tables (merge.go). Commits are made by their callers, one
 // at a time, under one lock that also assigns the timestamps: Badger accepts
-// commits out of order and then changes the past.
+// commits out of order and then changes the past. A batch goes on while Badger
+// writes what it has so far (batch.go).
 //
 // # A full disk
 //

@@ -15,8 +15,8 @@ type encoded []byte
 
 const (
 	recentMost   = 4096
-	recentRanges = 64      // a row with more of them is read anew
-	recentBytes  = 4 << 10 // and what is longer, once it is set
+	recentRanges = 64      // a row that is read and has more of them is read anew
+	recentBytes  = 4 << 10 // and so is a value that is set and is longer
 )
 
 // recall returns what key was found to hold, nil: nothing; ok is false where that is not

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -147,7 +148,11 @@ func TestRecentIsWhatTheDatabaseHolds(t *testing.T) {
 		key, n := name(), rnd.Int64()
 		switch rnd.IntN(6) {
 		case 0, 1:
-			return tx.PutRow(&Row{Key: key, Kind: Put, Size: n, Meta: object.Meta{"k": fmt.Sprint(n)}})
+			meta := object.Meta{"k": fmt.Sprint(n)}
+			if n%3 == 0 {
+				meta["long"] = strings.Repeat("x", recentBytes)
+			}
+			return tx.PutRow(&Row{Key: key, Kind: Put, Size: n, Meta: meta})
 		case 2:
 			return tx.DropRow(key)
 		case 3:
@@ -163,7 +168,11 @@ func TestRecentIsWhatTheDatabaseHolds(t *testing.T) {
 			t.Fatal(err)
 		}
 		undo := rnd.IntN(4) == 0
-		_, err := j.Update(func(tx *Tx) error {
+		update := j.Update
+		if rnd.IntN(4) == 0 {
+			update = j.Batch
+		}
+		_, err := update(func(tx *Tx) error {
 			for _, f := range []func(*Tx) error{look, change, look, change, look} {
 				if err := f(tx); err != nil {
 					return err

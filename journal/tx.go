@@ -348,13 +348,6 @@ func (tx *Tx) Stuck() iter.Seq[string] {
 	}
 }
 
-// Expect says that about n rows will come or go.
-func (tx *Tx) Expect(n int) {
-	if tx.moves == nil {
-		tx.moves = make(map[string]int, n)
-	}
-}
-
 // moved notes that a row came or went.
 func (tx *Tx) moved(key string, was, is bool) {
 	if was == is {

@@ -90,12 +90,6 @@ func (q *Queue) afterChange(seq uint64, c *Change) {
 // here or on OSS by our doing.
 func (q *Queue) DirsIn(key string) int64 { return q.memos.dirsIn(key) }
 
-// Expect says that about n rows will change, before any has.
-func (c *Change) Expect(n int) {
-	c.tx.Expect(n)
-	c.touched = make(map[string]int64, n)
-}
-
 // Row returns the row of key, or nil.
 func (c *Change) Row(key string) (*Row, error) { return c.tx.Row(key) }
 

@@ -34,20 +34,20 @@ func (q *Queue) gatherLocked(key string, now time.Time) (full bool) {
 }
 
 // sendDeletes starts the batch that was gathered if it is time, else says when
-// it will be.
-func (q *Queue) sendDeletes(now time.Time) (at time.Time) {
-	if at, wait := q.gathersUntil(now); wait {
+// it will be; more: others may be due now.
+func (q *Queue) sendDeletes(now time.Time, more bool) (at time.Time) {
+	if at, wait := q.gathersUntil(now, more); wait {
 		return at
 	}
 	q.startDeletes()
 	return time.Time{}
 }
 
-func (q *Queue) gathersUntil(now time.Time) (at time.Time, wait bool) {
+func (q *Queue) gathersUntil(now time.Time, more bool) (at time.Time, wait bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	at = q.gathering.Add(min(q.o.Delay, time.Second))
-	if busy, _ := q.busyLocked(now); (busy || q.found) && now.Before(q.gathering.Add(roundEach)) {
+	if busy, _ := q.busyLocked(now); (busy || more) && now.Before(q.gathering.Add(roundEach)) {
 		at = later(at, sooner(q.gathering.Add(roundEach), now.Add(busyFor/2))) // there are more, or will be
 	}
 	_, paused := q.pauses[""]

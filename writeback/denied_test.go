@@ -226,7 +226,7 @@ func TestPauseUntilItIsMended(t *testing.T) {
 				if n := len(o.log.with("answers again")); n != 1 {
 					t.Errorf("%d lines say that it is over", n)
 				}
-			}, func(op *Options) { op.Delay = time.Duration(n) * time.Second / 2 })
+			}, func(op *Options) { op.Delay = []time.Duration{-1, time.Second}[n%2] })
 		})
 	}
 }

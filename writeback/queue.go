@@ -163,7 +163,6 @@ type Queue struct {
 	deletes     map[string]struct{}  // keys of Deletes that wait for their batch
 	gathering   time.Time            // since when the first of them does
 	window      []string             // keys that were due at the last look, not yet considered
-	found       bool                 // the last look found something: there may be more
 	blocked     map[string]blockade  // due rows that must wait for something
 	timed       map[string]time.Time // of these: those that wait for a time
 	soonest     time.Time            // no wait of timed ends before; zero: there is none

@@ -43,7 +43,7 @@ func (q *Queue) schedule() {
 // pick starts what may start and returns when to look again; zero: when woken.
 func (q *Queue) pick() (next time.Time) {
 	for q.work.Err() == nil {
-		soon := q.sendDeletes(time.Now()) // also while there is much else
+		soon := q.sendDeletes(time.Now(), true) // also while there is much else
 		if at, free := q.room(time.Now()); !free {
 			return sooner(at, soon)
 		}
@@ -54,7 +54,7 @@ func (q *Queue) pick() (next time.Time) {
 			}
 			more, at := q.look()
 			if !more {
-				return sooner(at, q.sendDeletes(time.Now()))
+				return sooner(at, q.sendDeletes(time.Now(), false))
 			}
 			continue
 		}
@@ -135,7 +135,7 @@ func (q *Queue) look() (more bool, next time.Time) {
 func (q *Queue) setWindow(window []string, looked place, until int64) (more bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.window, q.found = window, len(window) > 0
+	q.window = window
 	if q.looked == (place{due: until + 1}) {
 		q.looked = looked
 	}
