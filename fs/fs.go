@@ -129,6 +129,7 @@ func New(ctx context.Context, o Options) *FS {
 	f.root = &node{fs: f, dir: true}
 	f.rootAttr = f.overlay.defaults(true, f.born)
 	o.Queue.Spare(f.spare)
+	o.Queue.Lend(f.lend)
 	return f
 }
 

@@ -324,6 +324,25 @@ func (s *sparse) take() (*cache.Content, error) {
 	return s.content, nil
 }
 
+// lend returns a copy of the bytes of ref, or nil if not all of them are here.
+func (f *FS) lend(ref object.Ref) (*cache.Content, error) {
+	s := f.reuse(ref)
+	if s == nil {
+		return nil, nil
+	}
+	defer s.release()
+	return s.lend()
+}
+
+func (s *sparse) lend() (*cache.Content, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.left > 0 || s.taken || s.content == nil {
+		return nil, nil
+	}
+	return s.content.Clone(cache.Witness{State: cache.StateDead})
+}
+
 // readAt reads what lies at off, and fetches it first where it is missing.
 func (s *sparse) readAt(ctx context.Context, p []byte, off int64) (int, error) {
 	_, size := s.extent()

@@ -120,8 +120,7 @@ func (t *transfer) isMade(info object.Info) (same bool, err error) {
 const goneBase = "conflict"
 
 // baseLost deals with err where it says that the base is not there any more:
-// it was replaced by ourselves, or a clean copy has its bytes, or the row is a
-// conflict.
+// it was replaced by ourselves, or its bytes are here, or the row is a conflict.
 func (t *transfer) baseLost(err error) error {
 	if err == nil || t.row.Base.IsZero() || object.KindOf(err) != object.Conflict && !object.IsAbsent(err) {
 		return err
@@ -136,11 +135,11 @@ func (t *transfer) baseLost(err error) error {
 	if !base.Same(t.row.Base) {
 		return errAgainNow
 	}
+	if t.row.IsHole() && t.row.Base.Key == t.row.Key {
+		return t.attrsTaken() // who has only set attributes takes nobody's bytes away, though the old ones be here
+	}
 	if ferr := t.q.fillHere(t.row); ferr == nil {
 		return errAgainNow
-	}
-	if t.row.IsHole() && t.row.Base.Key == t.row.Key {
-		return t.attrsTaken()
 	}
 	return &object.Error{Op: "CopyObject", Key: t.row.Key, Kind: object.Parked, Fate: object.Answered,
 		Code: goneBase, Err: fmt.Errorf("the version of %q that it was made from is gone from OSS; what was changed is kept: take it out with `ossmount recover export`, or write the file anew", t.row.Base.Key)}
@@ -206,34 +205,61 @@ func sameBytes(a, b object.Ref) bool {
 	return a.HasCRC && b.HasCRC && a.Size == b.Size && a.CRC64 == b.CRC64
 }
 
-// fillHere fills the holes of the row without OSS: it has none, or there is a
-// clean copy of its base.
+// fillHere fills the holes of the row without OSS: it has none, or the bytes of its
+// base are here.
 func (q *Queue) fillHere(row *Row) error {
 	if row.Content != 0 && !row.HasHoles() {
 		return q.uproot(row)
 	}
-	var clean *journal.Clean
-	err := q.j.View(func(tx *journal.Tx) (err error) {
-		clean, err = tx.Clean(row.Base.Key)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	if clean == nil || !clean.Ref.Same(row.Base) {
-		return fmt.Errorf("there is no clean copy of %q", row.Base.Key)
-	}
-	x, err := q.c.Open(clean.Content)
-	if err != nil {
-		return err
-	}
-	defer x.Close()
-	y, err := x.Clone(cache.Witness{State: cache.StateDead}) // until its row is committed
+	y, err := q.lent(row.Base)
 	if err != nil {
 		return err
 	}
 	defer y.Close()
 	return q.filled(row, y)
+}
+
+// lent returns a copy of the bytes of ref that are here: those of the clean copy,
+// or of a reader that has fetched all of them. Its witness says dead, until its row
+// is committed.
+func (q *Queue) lent(ref object.Ref) (*cache.Content, error) {
+	var clean *journal.Clean
+	err := q.j.View(func(tx *journal.Tx) (err error) {
+		clean, err = tx.Clean(ref.Key)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if clean != nil && clean.Ref.Same(ref) {
+		x, err := q.c.Open(clean.Content)
+		if err != nil {
+			return nil, err
+		}
+		defer x.Close()
+		return x.Clone(cache.Witness{State: cache.StateDead})
+	}
+	if lend := q.lender(); lend != nil {
+		if y, err := lend(ref); y != nil || err != nil {
+			return y, err
+		}
+	}
+	return nil, fmt.Errorf("no copy of %q is here", ref.Key)
+}
+
+// Lend has f called for bytes that OSS has no more, or that would have to be fetched
+// from there: it returns a copy of all of those of ref, whose witness says dead, or
+// nil if it has not got them.
+func (q *Queue) Lend(f func(ref object.Ref) (*cache.Content, error)) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.lend = f
+}
+
+func (q *Queue) lender() func(object.Ref) (*cache.Content, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.lend
 }
 
 // uproot takes its base from a row whose bytes are all here.

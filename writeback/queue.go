@@ -177,23 +177,24 @@ type Queue struct {
 	pauses      map[string]time.Time // since when, by key; "": of all (pause.go)
 	awaited     int                  // how many wait for rows to be carried
 	yield       yield
-	lookups     atomic.Int64                      // names that programs have looked up
-	open        map[uint64]int                    // contents open for writing
-	readers     map[uint64]map[*transfer]struct{} // transfers that read a content
-	holds       map[string]map[*Hold]struct{}     // open handles that read a version through holes
-	follows     map[uint64]map[*Follow]struct{}   // those who have a content open
-	urgent      map[uint64]int                    // how many wait for a content to be published
-	eagers      map[uint64]*eager                 // contents that are being sent while they grow
-	eagerAfter  time.Time                         // none begins before
-	ahead       map[uint64]string                 // under which key an open content has an upload
-	successors  map[object.Ref]object.Ref         // versions that we replaced by one with the same bytes
-	confirmed   map[string]object.Ref             // versions that a copy of ours has just found in place
-	reconciled  map[string]bool                   // uploads whose parts are known for sure
-	unneeded    map[uint64]uint64                 // contents that have been given up, and in which state last (janitor.go)
-	short       shortage                          // of room on the disk (room.go)
-	changed     chan struct{}                     // closed and replaced when a row has gone or come to rest
-	damaged     error                             // a content could not be made durable (H11)
-	rebuilt     *Rebuilt                          // set by Open
+	lookups     atomic.Int64                             // names that programs have looked up
+	open        map[uint64]int                           // contents open for writing
+	readers     map[uint64]map[*transfer]struct{}        // transfers that read a content
+	holds       map[string]map[*Hold]struct{}            // open handles that read a version through holes
+	follows     map[uint64]map[*Follow]struct{}          // those who have a content open
+	urgent      map[uint64]int                           // how many wait for a content to be published
+	eagers      map[uint64]*eager                        // contents that are being sent while they grow
+	eagerAfter  time.Time                                // none begins before
+	ahead       map[uint64]string                        // under which key an open content has an upload
+	lend        func(object.Ref) (*cache.Content, error) // Lend
+	successors  map[object.Ref]object.Ref                // versions that we replaced by one with the same bytes
+	confirmed   map[string]object.Ref                    // versions that a copy of ours has just found in place
+	reconciled  map[string]bool                          // uploads whose parts are known for sure
+	unneeded    map[uint64]uint64                        // contents that have been given up, and in which state last (janitor.go)
+	short       shortage                                 // of room on the disk (room.go)
+	changed     chan struct{}                            // closed and replaced when a row has gone or come to rest
+	damaged     error                                    // a content could not be made durable (H11)
+	rebuilt     *Rebuilt                                 // set by Open
 	stats       Stats
 	failures    map[string]int64 // retries by what the failure was
 
