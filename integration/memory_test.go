@@ -1,6 +1,8 @@
 package integration
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"strconv"
 	"testing"
@@ -81,4 +83,27 @@ func TestMemoryWithTenThousandFilesPending(t *testing.T) {
 		t.Errorf("%d objects, want 10,100", len(keys))
 	}
 	m.umount(0)
+}
+
+// All threads of the daemon may be woken late, and Go's monitor is one of those that
+// begin before main does.
+func TestDaemonHasTimerSlack(t *testing.T) {
+	t.Parallel()
+	e := setup(t)
+	m := e.mount("cache")
+	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", m.P.PID()))
+	e.ok(err)
+	for _, task := range tasks {
+		slack, err := os.ReadFile("/proc/" + task.Name() + "/timerslack_ns")
+		if errors.Is(err, os.ErrNotExist) { // it has ended
+			continue
+		}
+		e.ok(err)
+		if string(slack) != "200000\n" {
+			t.Errorf("thread %s has a slack of %s", task.Name(), slack)
+		}
+	}
+	if len(tasks) < 2 {
+		t.Errorf("%d threads", len(tasks))
+	}
 }

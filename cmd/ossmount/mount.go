@@ -111,6 +111,7 @@ func runMount(c *cobra.Command, f *mountFlags) error {
 	if err != nil {
 		return err
 	}
+	setSlack(log)
 	boundMemory()
 	p, err := parseSource(f.source)
 	if err != nil {
