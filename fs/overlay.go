@@ -369,7 +369,9 @@ func (o *overlay) attrsOnce(ctx context.Context, e object.Entry) (*journal.Attrs
 	if a != nil && tells(a, e) {
 		if a.LastModified.IsZero() && !e.LastModified.IsZero() {
 			a.LastModified = e.LastModified // our own upload, seen for the first time
-			return a, o.q.Dated([]object.Entry{e})
+			if err := o.q.Dated([]object.Entry{e}); err != nil {
+				o.fs.o.Log.Debug("when it was modified could not be kept", "key", e.Key, "err", err)
+			}
 		}
 		return a, nil
 	}

@@ -468,6 +468,29 @@ func TestRenamedBytesThatWereReadOutliveTheirSource(t *testing.T) {
 	e.reads(m.in("new"), "all of it was read")
 }
 
+// Somebody appends to a log of which we have read what there was; to set its mode takes
+// nothing away. OSS copies no such object: its bytes are sent anew.
+func TestNewModeOfALogThatGrows(t *testing.T) {
+	t.Parallel()
+	e := setup(t)
+	at, err := e.bucket().AppendObject("log", strings.NewReader("one "), 0)
+	e.ok(err)
+	m := e.mount("cache", "--meta-ttl=1h", "--write-back-delay=0s")
+	e.reads(m.in("log"), "one ")
+	_, err = e.bucket().AppendObject("log", strings.NewReader("two "), at)
+	e.ok(err)
+	e.laterSecond()
+	_, err = e.server.Fault("error,code=OperationNotSupported,status=400,op=CopyObject") // before it looks at versions
+	e.ok(err)
+	e.ok(os.Chmod(m.in("log"), 0o600))
+	m.wait(m.Point)
+	e.object("log", "one two ")
+	e.poll("the mode is that", patience, func() bool {
+		info, err := e.bucket().GetObjectDetailedMeta("log")
+		return err == nil && strings.HasSuffix(info.Get("X-Oss-Meta-Mode"), "33152") // 0100600
+	})
+}
+
 // Two mounts do what they like with a few names; in the end both show what the
 // bucket holds, and nothing is stuck but changes of a version whose other bytes the
 // other mount has taken away: each is told, and can be given up.

@@ -282,6 +282,34 @@ func TestReadsWithoutRoomInTheCache(t *testing.T) {
 	m.umount(0)
 }
 
+// Who looks at files needs no room, though something might be noted of them: when they
+// were modified, as OSS says.
+func TestLooksNeedNoRoom(t *testing.T) {
+	t.Parallel()
+	disk := memoryDisk(t, "size=96m")
+	e := setup(t)
+	m := e.mountOn(disk, "--room-wait=100ms", "--cache-min-free=1M", "--meta-ttl=1s")
+	e.forest(m.in("tree"), 1, 20)
+	m.wait(m.Point)
+	e.hold()
+	hog(t, disk)
+	full := error(nil)
+	for n := 0; full == nil && n < 100_000; n++ {
+		if full = os.Mkdir(m.in(fmt.Sprintf("d%06d", n)), 0o755); full == nil {
+			full = os.Chtimes(m.in(fmt.Sprintf("d%06d", n)), time.Now(), time.Now())
+		}
+	}
+	e.is(syscall.ENOSPC, full)
+	for n := range 20 {
+		if _, err := os.Stat(m.in(fmt.Sprintf("tree/dir000/file%04d", n))); err != nil {
+			t.Errorf("a look at a file: %v", err)
+		}
+	}
+	unhog(t, disk)
+	e.ok(e.server.ClearFaults())
+	m.umount(0, "--drain=1m")
+}
+
 // covers H10, H44: another program fills the disk. Calls say so, nothing that was
 // closed is lost, and all goes on when there is room.
 func TestDiskFullOfOthers(t *testing.T) {

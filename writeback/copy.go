@@ -1,6 +1,7 @@
 package writeback
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -51,6 +52,12 @@ func (t *transfer) copy() error {
 	return t.fillRefused(t.baseLost(err))
 }
 
+// errReplaced says that OSS holds another version of key than the one that is asked for.
+func errReplaced(key string) error {
+	return &object.Error{Op: "HeadObject", Key: key, Kind: object.Conflict, Fate: object.Answered,
+		Err: errors.New("the object was replaced")}
+}
+
 // fillRefused fills the hole of the row where err says that OSS copies no such
 // object, as it is with appendable ones: its bytes are uploaded then. Those of
 // an archived object cannot be fetched; a clean copy of them will do.
@@ -58,6 +65,13 @@ func (t *transfer) fillRefused(err error) error {
 	var e *object.Error
 	if !errors.As(err, &e) || e.Op != "CopyObject" && e.Op != "UploadPartCopy" {
 		return err
+	}
+	if t.row.IsHole() && t.row.Base.Key == t.row.Key {
+		// Not looked at yet: the condition was in the request that is refused.
+		info, err := t.q.remote.Head(t.q.work, t.row.Key)
+		if err != nil || !info.Ref.Same(t.row.Base) {
+			return t.baseLost(cmp.Or(err, errReplaced(t.row.Key)))
+		}
 	}
 	switch e.Code {
 	case "OperationNotSupported", "NotImplemented":

@@ -2,7 +2,6 @@ package writeback
 
 import (
 	"context"
-	"errors"
 
 	"github.com/ossmount/ossmount/internal/object"
 	"github.com/ossmount/ossmount/journal"
@@ -29,8 +28,7 @@ func (q *Queue) learnRow(ctx context.Context, row *Row) (*Row, error) {
 		return nil, err
 	}
 	if !info.Ref.Same(row.Base) {
-		return nil, &object.Error{Op: "HeadObject", Key: row.Base.Key, Kind: object.Conflict, Fate: object.Answered,
-			Err: errors.New("the object was replaced")}
+		return nil, errReplaced(row.Base.Key)
 	}
 	var next *Row
 	_, err = q.j.Update(func(tx *journal.Tx) error {
