@@ -330,17 +330,22 @@ func (f *FS) lend(ref object.Ref) (*cache.Content, error) {
 	if s == nil {
 		return nil, nil
 	}
-	defer s.release()
-	return s.lend()
-}
-
-func (s *sparse) lend() (*cache.Content, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.left > 0 || s.taken || s.content == nil {
+	defer s.release() // a use: until then nobody takes the content over
+	content := s.wholeContent()
+	if content == nil {
 		return nil, nil
 	}
-	return s.content.Clone(cache.Witness{State: cache.StateDead})
+	return content.Clone(cache.Witness{State: cache.StateDead})
+}
+
+// wholeContent is the content if no byte of it is missing, else nil.
+func (s *sparse) wholeContent() *cache.Content {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.left > 0 || s.taken {
+		return nil
+	}
+	return s.content
 }
 
 // readAt reads what lies at off, and fetches it first where it is missing.

@@ -302,7 +302,7 @@ func TestLooksNeedNoRoom(t *testing.T) {
 	e.is(syscall.ENOSPC, full)
 	for n := range 20 {
 		if _, err := os.Stat(m.in(fmt.Sprintf("tree/dir000/file%04d", n))); err != nil {
-			t.Errorf("a look at a file: %v", err)
+			t.Fatalf("a look at a file: %v", err)
 		}
 	}
 	unhog(t, disk)
