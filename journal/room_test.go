@@ -53,6 +53,9 @@ func update(dir string) {
 		time.Sleep(10 * time.Millisecond)
 		j, err = Open(context.Background(), dir, Options{Contents: &synced{map[uint64]int{}}, Step: 50 * time.Millisecond, Ballast: 2 << 20})
 	}
+	if err != nil && isPassing(err) { // Badger has kept its lock: begin anew, as a daemon would
+		err = syscall.Exec(os.Args[0], os.Args, os.Environ())
+	}
 	if err != nil {
 		fmt.Println("failed:", err)
 		os.Exit(1)
