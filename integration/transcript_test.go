@@ -170,13 +170,9 @@ func (p *probe) tree() {
 	}
 }
 
-// as plays do on a thread of its own, which has another user and groups, no
-// capabilities, and a umask of its own; or as root.
+// as plays do on a thread of its own, which has a umask of its own, and another user
+// and groups and no capabilities, or is root's.
 func (p *probe) as(uid, gid int, groups []int, do func()) {
-	if p.root {
-		do()
-		return
-	}
 	var failed any
 	done := make(chan struct{})
 	go func() {
@@ -186,6 +182,10 @@ func (p *probe) as(uid, gid int, groups []int, do func()) {
 		runtime.LockOSThread()
 		p.need(unix.Unshare(unix.CLONE_FS))
 		unix.Umask(0)
+		if p.root {
+			do()
+			return
+		}
 		list := make([]uint32, max(1, len(groups)))
 		for i, g := range groups {
 			list[i] = uint32(g)
