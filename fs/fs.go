@@ -167,18 +167,13 @@ func (f *FS) mountOptions(name string, allowOther bool) *gofs.Options {
 			SyncRead: true,
 			// Open with O_TRUNC is one request: the old bytes are not wanted.
 			ExtraCapabilities: fuse.CAP_ATOMIC_O_TRUNC | fuse.CAP_READDIRPLUS_AUTO | fuse.CAP_HANDLE_KILLPRIV_V2,
-			Options:           f.kernelOptions(allowOther),
+			Options:           f.kernelOptions(),
 		},
 	}
 }
 
-func (f *FS) kernelOptions(allowOther bool) (opts []string) {
-	// The kernel compares permissions by what it knows of a directory, which it asks for
-	// anew after each change in it (fuse_permission): that is every second request of an
-	// rm -rf. A mount that lets in nobody but root, who may do everything, needs none.
-	if allowOther || os.Geteuid() != 0 {
-		opts = append(opts, "default_permissions")
-	}
+func (f *FS) kernelOptions() []string {
+	opts := []string{"default_permissions"}
 	if f.o.ReadOnly {
 		opts = append(opts, "ro")
 	}

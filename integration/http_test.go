@@ -290,23 +290,6 @@ func TestListingAsksOnceForWhatNoFileHas(t *testing.T) {
 	m.umount(0)
 }
 
-// What root changes in a mount that nobody else may enter costs no looks at the
-// directory.
-func TestRootNeedsNoPermission(t *testing.T) {
-	t.Parallel()
-	e := setup(t)
-	m := e.mount("cache", "--http=0")
-	p := m.page()
-	e.forest(m.in("tree"), 1, 200)
-	const asked = `ossmount_fuse_request_seconds_count{operation="GetAttr"}`
-	before := e.metric(p, asked)
-	e.sh(`rm -rf "$1"`, m.in("tree"))
-	if n := e.metric(p, asked) - before; n > 20 {
-		t.Errorf("%v looks at attributes for rm of 200 files", n)
-	}
-	m.umount(0)
-}
-
 // When our own uploads were modified is seen in a listing, and noted for many of them at
 // once.
 func TestUploadsAreDatedTogether(t *testing.T) {

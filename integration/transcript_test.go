@@ -33,7 +33,6 @@ type habit struct {
 type probe struct {
 	dir     string // its own directory
 	mounted bool   // this is the mount, not the plain directory
-	root    bool   // root does what others would
 	lines   []string
 	close   []func()
 }
@@ -170,8 +169,8 @@ func (p *probe) tree() {
 	}
 }
 
-// as plays do on a thread of its own, which has a umask of its own, and another user
-// and groups and no capabilities, or is root's.
+// as plays do on a thread of its own, which has another user and groups, no
+// capabilities, and a umask of its own.
 func (p *probe) as(uid, gid int, groups []int, do func()) {
 	var failed any
 	done := make(chan struct{})
@@ -182,10 +181,6 @@ func (p *probe) as(uid, gid int, groups []int, do func()) {
 		runtime.LockOSThread()
 		p.need(unix.Unshare(unix.CLONE_FS))
 		unix.Umask(0)
-		if p.root {
-			do()
-			return
-		}
 		list := make([]uint32, max(1, len(groups)))
 		for i, g := range groups {
 			list[i] = uint32(g)
@@ -201,8 +196,9 @@ func (p *probe) as(uid, gid int, groups []int, do func()) {
 	}
 }
 
-// play plays a habit as p.
-func (h *habit) play(p *probe) {
+// play plays a habit in dir.
+func (h *habit) play(dir string, mounted bool) (p *probe) {
+	p = &probe{dir: dir, mounted: mounted}
 	defer func() {
 		for _, f := range p.close {
 			f()
@@ -214,6 +210,7 @@ func (h *habit) play(p *probe) {
 		}
 	}()
 	h.do(p)
+	return p
 }
 
 // Which times remains tells.
@@ -305,49 +302,6 @@ func compare(t *testing.T, plain, mount []string) {
 	}
 }
 
-// habits plays all habits in the mount and in a plain directory, and returns what each
-// left, as the mount showed it.
-func (m *mount) habits(t *testing.T, root bool) (played map[uint32]map[string][]string) {
-	e := m.e
-	plain := e.path("plain")
-	e.ok(os.Mkdir(plain, 0o755))
-	played = map[uint32]map[string][]string{fileTimes: {}, allTimes: {}}
-	for _, h := range slices.Concat(accessHabits, timeHabits, renameHabits, nameHabits, openHabits, kindHabits, everyHabits, dataHabits, lockHabits, xattrHabits, listHabits) {
-		t.Run(h.name, func(t *testing.T) {
-			var told [2]*probe
-			for i, dir := range [2]string{filepath.Join(plain, h.name), m.in(h.name)} {
-				if err := os.MkdirAll(dir, 0o755); err != nil {
-					t.Fatal(err)
-				}
-				told[i] = &probe{dir: dir, mounted: i == 1, root: root}
-				h.play(told[i])
-			}
-			compare(t, told[0].lines, told[1].lines)
-			if !h.once {
-				compare(t, remains(told[0].dir, noTimes), remains(told[1].dir, noTimes))
-				if !t.Failed() {
-					for times := range played {
-						played[times][h.name] = remains(told[1].dir, times)
-					}
-				}
-			}
-		})
-	}
-	return played
-}
-
-// Without --allow-other nobody but root is let in, and the kernel asks for no
-// permission. covers H29
-func TestHabitsOfRoot(t *testing.T) {
-	t.Parallel()
-	e := setup(t)
-	m := e.mount("cache", "--meta-ttl=1s")
-	m.habits(t, true)
-	if line := e.sh(`grep " $1 " /proc/mounts`, m.Point); strings.Contains(line, "default_permissions") || strings.Contains(line, "allow_other") {
-		t.Errorf("mounted as %s", line)
-	}
-}
-
 // covers H29, H30
 func TestHabitsOfALocalFileSystem(t *testing.T) {
 	t.Parallel()
@@ -355,7 +309,30 @@ func TestHabitsOfALocalFileSystem(t *testing.T) {
 	e.ok(os.Chmod(filepath.Dir(e.dir), 0o755)) // other users work beneath it
 	e.ok(os.Chmod(e.dir, 0o755))
 	m := e.mountSource("oss://"+harness.Bucket+"/a/prefix", "mnt", "cache", append(e.usual(), "--allow-other", "--meta-ttl=1s")...)
-	played := m.habits(t, false)
+	plain := e.path("plain")
+	e.ok(os.Mkdir(plain, 0o755))
+	played := map[uint32]map[string][]string{fileTimes: {}, allTimes: {}} // what each habit left, as the mount showed it
+	for _, h := range slices.Concat(accessHabits, timeHabits, renameHabits, nameHabits, openHabits, kindHabits, everyHabits, dataHabits, lockHabits, xattrHabits, listHabits) {
+		t.Run(h.name, func(t *testing.T) {
+			dirs := [2]string{filepath.Join(plain, h.name), m.in(h.name)}
+			var told [2]*probe
+			for i, dir := range dirs {
+				if err := os.MkdirAll(dir, 0o755); err != nil {
+					t.Fatal(err)
+				}
+				told[i] = h.play(dir, i == 1)
+			}
+			compare(t, told[0].lines, told[1].lines)
+			if !h.once {
+				compare(t, remains(dirs[0], noTimes), remains(dirs[1], noTimes))
+				if !t.Failed() {
+					for times := range played {
+						played[times][h.name] = remains(dirs[1], times)
+					}
+				}
+			}
+		})
+	}
 	m.wait(m.Point)
 	for _, again := range []struct {
 		name, cache string
