@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -54,6 +55,20 @@ func StartPiped(env []string, bin string, args ...string) (p *Process, in io.Wri
 	return p, in, r, p.begin()
 }
 
+// lasting runs what it is sent on a thread that does not end before this process: a
+// Pdeathsig comes when the thread ends that has begun the child (PR_SET_PDEATHSIG(2const)),
+// and Go ends one that a goroutine has locked and not unlocked.
+var lasting = sync.OnceValue(func() chan<- func() {
+	c := make(chan func())
+	go func() {
+		runtime.LockOSThread()
+		for f := range c {
+			f()
+		}
+	}()
+	return c
+})
+
 func prepare(env []string, bin string, args ...string) *Process {
 	p := &Process{Out: newOutput(), Err: newOutput(), cmd: exec.Command(bin, args...), done: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), env...)
@@ -63,8 +78,11 @@ func prepare(env []string, bin string, args ...string) *Process {
 	return p
 }
 
-func (p *Process) begin() error {
-	if err := p.cmd.Start(); err != nil {
+func (p *Process) begin() (err error) {
+	begun := make(chan struct{})
+	lasting() <- func() { defer close(begun); err = p.cmd.Start() }
+	<-begun
+	if err != nil {
 		return err
 	}
 	go func() {
