@@ -450,22 +450,40 @@ func TestRenameOfADirectorySparesWhatOthersChanged(t *testing.T) {
 }
 
 // Somebody else replaces what was renamed here, before it was copied: whoever has
-// read it has its bytes.
+// read it has its bytes, if he has read all of it.
 func TestRenamedBytesThatWereReadOutliveTheirSource(t *testing.T) {
 	t.Parallel()
 	e := setup(t)
-	e.put("old", strings.NewReader("all of it was read"))
+	whole, part := strings.Repeat("all of it was read. ", 1000), strings.Repeat("some of it was read. ", 1<<20)
+	e.put("whole", strings.NewReader(whole))
+	e.put("part", strings.NewReader(part))
 	m := e.mount("cache", "--write-back-delay=0s")
 	e.command(0, "uploads", "pause", m.Point)
-	e.reads(m.in("old"), "all of it was read")
-	e.ok(os.Rename(m.in("old"), m.in("new")))
+	e.reads(m.in("whole"), whole)
+	f := e.open(m.in("part"), os.O_RDONLY)
+	_, err := f.ReadAt(make([]byte, 100), 0)
+	e.ok(err)
+	e.ok(f.Close())
+	for _, name := range []string{"whole", "part"} {
+		e.ok(os.Rename(m.in(name), m.in("new-"+name)))
+	}
 	e.laterSecond()
-	e.put("old", strings.NewReader("theirs"))
+	e.put("whole", strings.NewReader("theirs"))
+	e.put("part", strings.NewReader("theirs"))
 	e.command(0, "uploads", "resume", m.Point)
-	m.wait(m.Point)
-	e.object("new", "all of it was read")
-	e.object("old", "theirs")
-	e.reads(m.in("new"), "all of it was read")
+	e.command(4, "wait", m.Point)
+	e.object("new-whole", whole)
+	e.object("whole", "theirs")
+	e.object("part", "theirs")
+	e.reads(m.in("new-whole"), whole)
+	if kept := m.status().Queue.Kept; len(kept) != 1 || kept[0].Key != "new-part" || !strings.Contains(kept[0].Reason, "is gone from OSS") {
+		t.Errorf("parked: %+v", kept)
+	}
+	if keys, err := e.server.Keys("new-part"); err != nil || len(keys) > 0 {
+		t.Errorf("objects: %q, %v", keys, err)
+	}
+	e.recoverCmd(0, "discard", m.in("new-part"), "--yes")
+	m.umount(0)
 }
 
 // Somebody appends to a log of which we have read what there was; to set its mode takes

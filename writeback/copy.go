@@ -1,7 +1,6 @@
 package writeback
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -52,12 +51,6 @@ func (t *transfer) copy() error {
 	return t.fillRefused(t.baseLost(err))
 }
 
-// errReplaced says that OSS holds another version of key than the one that is asked for.
-func errReplaced(key string) error {
-	return &object.Error{Op: "HeadObject", Key: key, Kind: object.Conflict, Fate: object.Answered,
-		Err: errors.New("the object was replaced")}
-}
-
 // fillRefused fills the hole of the row where err says that OSS copies no such
 // object, as it is with appendable ones: its bytes are uploaded then. Those of
 // an archived object cannot be fetched; a clean copy of them will do.
@@ -66,26 +59,27 @@ func (t *transfer) fillRefused(err error) error {
 	if !errors.As(err, &e) || e.Op != "CopyObject" && e.Op != "UploadPartCopy" {
 		return err
 	}
+	archived := e.Code == "InvalidObjectState"
+	if !archived && e.Code != "OperationNotSupported" && e.Code != "NotImplemented" {
+		return err
+	}
 	if t.row.IsHole() && t.row.Base.Key == t.row.Key {
-		// Not looked at yet: the condition was in the request that is refused.
-		info, err := t.q.remote.Head(t.q.work, t.row.Key)
-		if err != nil || !info.Ref.Same(t.row.Base) {
-			return t.baseLost(cmp.Or(err, errReplaced(t.row.Key)))
+		// The condition was in the request that is refused, and may not have been looked at.
+		if _, herr := t.q.headBase(t.q.work, t.row); herr != nil {
+			return t.baseLost(herr)
 		}
 	}
-	switch e.Code {
-	case "OperationNotSupported", "NotImplemented":
-		t.q.log.Info("OSS does not copy this object: it is fetched and sent anew", "key", t.row.Key, "base", t.row.Base.Key, "err", err)
-		if ferr := t.q.fill(t.q.work, t.row); ferr != nil && !errors.Is(ferr, errAgainNow) {
-			return t.baseLost(ferr)
-		}
-		return errAgainNow
-	case "InvalidObjectState":
+	if archived {
 		if t.q.fillHere(t.row) == nil {
 			return errAgainNow
 		}
+		return err
 	}
-	return err
+	t.q.log.Info("OSS does not copy this object: it is fetched and sent anew", "key", t.row.Key, "base", t.row.Base.Key, "err", err)
+	if ferr := t.q.fill(t.q.work, t.row); ferr != nil && !errors.Is(ferr, errAgainNow) {
+		return t.baseLost(ferr)
+	}
+	return errAgainNow
 }
 
 // alreadyThere settles the row if the object carries its tag (R7), and has the

@@ -2,6 +2,7 @@ package writeback
 
 import (
 	"context"
+	"errors"
 
 	"github.com/ossmount/ossmount/internal/object"
 	"github.com/ossmount/ossmount/journal"
@@ -23,12 +24,9 @@ func (q *Queue) learnRow(ctx context.Context, row *Row) (*Row, error) {
 	if !row.Unlearnt {
 		return row, nil
 	}
-	info, err := q.remote.Head(ctx, row.Base.Key)
+	info, err := q.headBase(ctx, row)
 	if err != nil {
 		return nil, err
-	}
-	if !info.Ref.Same(row.Base) {
-		return nil, errReplaced(row.Base.Key)
 	}
 	var next *Row
 	_, err = q.j.Update(func(tx *journal.Tx) error {
@@ -44,6 +42,16 @@ func (q *Queue) learnRow(ctx context.Context, row *Row) (*Row, error) {
 		return tx.PutRow(cur)
 	})
 	return next, err
+}
+
+// headBase asks for the base of row; it is a conflict if OSS holds another version.
+func (q *Queue) headBase(ctx context.Context, row *Row) (object.Info, error) {
+	info, err := q.remote.Head(ctx, row.Base.Key)
+	if err == nil && !info.Ref.Same(row.Base) {
+		err = &object.Error{Op: "HeadObject", Key: row.Base.Key, Kind: object.Conflict, Fate: object.Answered,
+			Err: errors.New("the object was replaced")}
+	}
+	return info, err
 }
 
 // learnt takes the metadata over into the row. Owner and mode that the object

@@ -22,7 +22,7 @@ func TestProcessesOutliveTheThreadThatAskedForThem(t *testing.T) {
 	var out *bufio.Reader
 	var ask func()
 	ask = func() {
-		runtime.LockOSThread() // and it ends with this goroutine,
+		runtime.LockOSThread()            // and it ends with this goroutine,
 		if unix.Gettid() == os.Getpid() { // unless it is the first
 			go ask()
 			return
