@@ -129,12 +129,12 @@ func (x *file) committedLocked(seq uint64, open bool) {
 func (x *file) rowLocked(open bool) (*writeback.Row, error) {
 	r := &writeback.Row{Size: x.size, Attr: x.attr, Headers: x.headers, Meta: x.meta,
 		Expected: x.expected, Known: x.known, Open: open, Unseen: x.unseen}
-	sign, err := x.content.Sign()
-	if err != nil {
-		return nil, err
-	}
-	if x.isPassed() { // as the size is
-		sign = x.sign
+	sign := x.sign // as the size is
+	if !x.isPassed() {
+		var err error
+		if sign, err = x.content.Sign(); err != nil {
+			return nil, err
+		}
 	}
 	r.Content, r.SignSize, r.SignMtime = x.content.Number(), sign.Size, sign.Mtime
 	r.CRC64, r.HasCRC = x.sum.crc, x.sum.known

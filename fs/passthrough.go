@@ -236,9 +236,14 @@ func (x *file) sumLocked() {
 	}
 }
 
+// sumBuffers are reused: memory that is touched for the first time costs more than to sum
+// a small file.
+var sumBuffers = sync.Pool{New: func() any { return new([sumPiece]byte) }}
+
 // crc sums the bytes of the content.
 func (x *file) crc() (crc uint64, err error) {
-	p := make([]byte, min(x.size, sumPiece))
+	p := sumBuffers.Get().(*[sumPiece]byte)
+	defer sumBuffers.Put(p)
 	for off := int64(0); off < x.size; {
 		n, err := x.content.ReadAt(p[:min(x.size-off, sumPiece)], off)
 		if n == 0 {
