@@ -215,7 +215,8 @@ func (s *sparse) fetchOnce(ctx context.Context, ref object.Ref, size int64, at *
 	return nil
 }
 
-// pieces are buffers for what comes from OSS.
+// pieces are buffers for what comes from OSS, or is summed. They are used again: memory
+// that is touched for the first time costs more than to sum a small file.
 var pieces = sync.Pool{New: func() any { b := make([]byte, fetchPiece); return &b }}
 
 // goesOn notes that block i of a whole object has come, which nobody is given yet:

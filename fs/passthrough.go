@@ -35,7 +35,6 @@ import (
 const (
 	passLeast  = 1 << 20 // smaller files that are there already are not worth it
 	summedMost = 1 << 20 // bytes that are summed at a close
-	sumPiece   = 256 << 10
 	ampleMost  = 16 << 30
 	ampleLeast = 1 << 30
 	watchEach  = 100 * time.Millisecond
@@ -236,16 +235,13 @@ func (x *file) sumLocked() {
 	}
 }
 
-// sumBuffers are reused: memory that is touched for the first time costs more than to sum
-// a small file.
-var sumBuffers = sync.Pool{New: func() any { return new([sumPiece]byte) }}
-
 // crc sums the bytes of the content.
 func (x *file) crc() (crc uint64, err error) {
-	p := sumBuffers.Get().(*[sumPiece]byte)
-	defer sumBuffers.Put(p)
+	buf := pieces.Get().(*[]byte)
+	defer pieces.Put(buf)
+	p := *buf
 	for off := int64(0); off < x.size; {
-		n, err := x.content.ReadAt(p[:min(x.size-off, sumPiece)], off)
+		n, err := x.content.ReadAt(p[:min(x.size-off, fetchPiece)], off)
 		if n == 0 {
 			return 0, errors.Join(err, io.ErrUnexpectedEOF)
 		}
