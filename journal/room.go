@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dgraph-io/badger/v4/table"
 	"golang.org/x/sys/unix"
 )
 
@@ -31,6 +32,8 @@ const (
 	mostOfCommit = 2 << 20
 	// A log is full at memTableSize and takes one commit more.
 	logBlocks = memTableSize + mostOfCommit + 1<<18
+	// The log of a start takes this much before there must be room for a table of it.
+	firstOfLog = 1 << 20
 	// An entry takes this much beside key and value, in log or memory.
 	entryExtra = 128
 	// What a database needs to be opened: a log, a value log, DISCARD.
@@ -50,6 +53,9 @@ const (
 //     Badger.
 //   - A ballast is given up for either when the disk is full, and taken again when
 //     it is not.
+//   - The log that a start makes takes little until there is room for what a new log
+//     needs: else each life on a full disk would leave one more table there, and
+//     none could be merged.
 //
 // Badger's log is full when it, or its table in memory, has memTableSize; filled is
 // at least as much as either.
@@ -66,6 +72,7 @@ type room struct {
 
 	mu      sync.Mutex
 	filled  int64
+	mayFill int64  // of the active log: as much, before the disk is looked at
 	spare   string // the next log; "" where there is none
 	ballast *os.File
 	has     int64 // bytes of ballast that are there
@@ -96,7 +103,7 @@ func openRoom(dir string, want int64, log *slog.Logger) (r *room, err error) {
 		return nil, err
 	}
 	r = &room{dir: dir, log: log, want: want, closing: make(chan struct{}), stuck: make(chan struct{}), poke: make(chan struct{}, 1),
-		tables: func() int64 { return 0 }}
+		tables: func() int64 { return 0 }, mayFill: firstOfLog}
 	if err := r.open(); err != nil {
 		r.letGo()
 		return nil, err
@@ -145,11 +152,35 @@ func (r *room) makeReady() error {
 		return unsupported(fallocate(int(f.Fd()), 0, openBlocks))
 	}
 	err := try()
+	if isFull(err) {
+		if err := dropUnnamedTables(r.db(), r.log); err != nil {
+			return err
+		}
+		err = try()
+	}
 	if isFull(err) && r.giveUp() {
 		err = try()
 	}
 	if isFull(err) {
 		return fmt.Errorf("%w: %d MiB of it must be free (%w)", ErrNoRoom, openBlocks>>20+1, err)
+	}
+	return err
+}
+
+// dropUnnamedTables removes the tables that the manifest does not name, as Badger
+// will when it is open: a merge that a crash cut short has left them, and they can be
+// as many as those that it names.
+func dropUnnamedTables(dir string, log *slog.Logger) error {
+	m, err := manifestOf(dir, badgerOptions(dir, log))
+	if err != nil {
+		return nil // who opens the database looks into that
+	}
+	tables, err := filepath.Glob(filepath.Join(dir, "*.sst"))
+	for _, path := range tables {
+		id, ok := table.ParseFileID(path)
+		if _, named := m.Tables[id]; ok && !named {
+			err = errors.Join(err, os.Remove(path))
+		}
 	}
 	return err
 }
@@ -216,7 +247,14 @@ func (r *room) mayCommitLocked() error {
 	if err := r.lookLocked(); err != nil {
 		return err
 	}
-	if r.filled < memTableSize {
+	if r.filled < r.mayFill {
+		return nil
+	}
+	if r.mayFill < memTableSize {
+		if err := r.freeLocked(r.tables() + logBlocks); err != nil {
+			return err
+		}
+		r.mayFill = memTableSize
 		return nil
 	}
 	if r.waiting > 0 { // there would be one more
@@ -308,12 +346,8 @@ func (r *room) look() error {
 // into new ones before they go. A journal that filled the disk with what it no more
 // needs could not drop it.
 func (r *room) makeSpareLocked() error {
-	need := r.tables() + 2*logBlocks
-	if r.free() < need && r.has > 0 && r.free()+r.has >= need {
-		r.giveUpLocked()
-	}
-	if free := r.free(); free < need {
-		return fmt.Errorf("%w (%d MiB are free, it needs %d)", ErrNoRoom, free>>20, need>>20)
+	if err := r.freeLocked(r.tables() + 2*logBlocks); err != nil {
+		return err
 	}
 	path, err := r.nextLog()
 	if err != nil {
@@ -339,6 +373,18 @@ func (r *room) makeSpareLocked() error {
 		return err
 	}
 	r.spare = path
+	return nil
+}
+
+// freeLocked returns an error unless need bytes are free, or would be without the
+// ballast, which is given up then.
+func (r *room) freeLocked(need int64) error {
+	if r.free() < need && r.has > 0 && r.free()+r.has >= need {
+		r.giveUpLocked()
+	}
+	if free := r.free(); free < need {
+		return fmt.Errorf("%w (%d MiB are free, it needs %d)", ErrNoRoom, free>>20, need>>20)
+	}
 	return nil
 }
 

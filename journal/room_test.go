@@ -101,47 +101,84 @@ func TestOthersFillTheDiskWhileRowsChange(t *testing.T) {
 
 func fillWhile(t *testing.T, disk, dir string) (full int) {
 	t.Helper()
-	child := exec.Command(os.Args[0])
-	child.Env = append(os.Environ(), childDir+"="+dir, "GOMAXPROCS=2")
-	stderr := &strings.Builder{}
-	child.Stderr = stderr
-	out, err := child.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := child.Start(); err != nil {
-		t.Fatal(err)
-	}
+	u := startUpdates(t, dir)
 	stop, ended := make(chan struct{}), make(chan struct{})
 	go func() { defer close(ended); hog(filepath.Join(disk, "hog"), stop) }()
-	defer time.AfterFunc(time.Minute, func() { child.Process.Kill() }).Stop() // a busy machine takes as long
-	rows := map[string]int{}
-	last := 0
-	for in := bufio.NewScanner(out); in.Scan(); {
-		n := 0
-		switch _, err := fmt.Sscan(in.Text(), &n); {
-		case err == nil:
-			rows[fmt.Sprintf("k%03d", n%500)], last = n, n
-		case in.Text() == "full":
-			full++
-		default:
-			t.Fatal(in.Text())
-		}
-		if full > 20 && last > 4000 {
-			child.Process.Kill()
+	defer time.AfterFunc(time.Minute, u.kill).Stop() // a busy machine takes as long
+	for u.next(t) {
+		if u.full > 20 && u.last > 4000 {
+			u.kill()
 		}
 	}
-	if err := child.Wait(); err == nil || !strings.Contains(err.Error(), "killed") {
-		t.Fatalf("the process ended by itself after %d rows: %v\n%.2000s", last, err, stderr)
-	}
+	u.wait(t)
 	close(stop)
 	<-ended
 	os.Remove(filepath.Join(disk, "hog"))
 	j := open(t, dir, "")
 	defer j.Abandon()
+	u.compare(t, j)
+	return u.full
+}
+
+// updates are changes by another process, and what it said of them.
+type updates struct {
+	child  *exec.Cmd
+	out    *bufio.Scanner
+	stderr strings.Builder
+	rows   map[string]int // the newest size that was accepted
+	last   int            // how many changes there were
+	full   int            // how many were refused
+}
+
+func startUpdates(t *testing.T, dir string) *updates {
+	t.Helper()
+	u := &updates{child: exec.Command(os.Args[0]), rows: map[string]int{}}
+	u.child.Env = append(os.Environ(), childDir+"="+dir, "GOMAXPROCS=2")
+	u.child.Stderr = &u.stderr
+	out, err := u.child.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := u.child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	u.out = bufio.NewScanner(out)
+	return u
+}
+
+// next reads a line; false: the process has ended.
+func (u *updates) next(t *testing.T) bool {
+	t.Helper()
+	if !u.out.Scan() {
+		return false
+	}
+	n := 0
+	switch _, err := fmt.Sscan(u.out.Text(), &n); {
+	case err == nil:
+		u.rows[fmt.Sprintf("k%03d", n%500)], u.last = n, n
+	case u.out.Text() == "full":
+		u.full++
+	default:
+		t.Fatal(u.out.Text())
+	}
+	return true
+}
+
+func (u *updates) kill() { u.child.Process.Kill() }
+
+func (u *updates) wait(t *testing.T) {
+	t.Helper()
+	if err := u.child.Wait(); err == nil || !strings.Contains(err.Error(), "killed") {
+		t.Fatalf("the process ended by itself after %d rows: %v\n%.2000s", u.last, err, &u.stderr)
+	}
+}
+
+// compare looks for the rows that were accepted.
+func (u *updates) compare(t *testing.T, j *Journal) {
+	t.Helper()
 	lost := 0
-	err = j.View(func(tx *Tx) error {
-		for key, n := range rows {
+	err := j.View(func(tx *Tx) error {
+		for key, n := range u.rows {
 			if r, err := tx.Row(key); err != nil || r == nil || r.Size < int64(n) {
 				lost++
 			}
@@ -149,9 +186,8 @@ func fillWhile(t *testing.T, disk, dir string) (full int) {
 		return nil
 	})
 	if err != nil || lost > 0 {
-		t.Fatalf("%d of %d rows are lost after %d changes: %v", lost, len(rows), last, err)
+		t.Fatalf("%d of %d rows are lost after %d changes: %v", lost, len(u.rows), u.last, err)
 	}
-	return full
 }
 
 // covers H10: a start that finds room for the database and none for the horizon says so,
@@ -182,6 +218,79 @@ func TestNoRoomForTheHorizon(t *testing.T) {
 	j := open(t, dir, "boot1")
 	if err := j.WaitHorizon(t.Context(), put(t, j, &Row{Key: "a", Kind: Put, Content: 1})); err != nil {
 		t.Error(err)
+	}
+}
+
+// covers H10: a journal that is killed and begun again on a disk where there is just
+// room enough to begin does not take what is left of it, life by life, for logs that
+// never become tables.
+func TestLivesOnAFullDiskTakeNoMoreOfIt(t *testing.T) {
+	t.Parallel()
+	disk := small(t, "size=80m")
+	dir, hog := filepath.Join(disk, "journal"), filepath.Join(disk, "hog")
+	var u *updates
+	for life := range 10 {
+		leave(t, disk, hog, openBlocks+1<<20)
+		u = startUpdates(t, dir)
+		for u.full < 200 && u.next(t) {
+		}
+		u.kill()
+		for u.next(t) {
+		}
+		u.wait(t)
+		if err := os.Remove(hog); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("life %d: %d changes, the journal takes %d MiB", life, u.last, taken(t, dir)>>20)
+	}
+	most := int64(4 * logBlocks)
+	if n := taken(t, dir); n > most {
+		t.Errorf("the journal takes %d MiB, more than %d", n>>20, most>>20)
+	}
+	j := open(t, dir, "")
+	defer j.Abandon()
+	u.compare(t, j)
+}
+
+// covers H10: tables of a merge that a crash cut short are no reason not to begin.
+func TestStartDropsWhatAMergeLeft(t *testing.T) {
+	t.Parallel()
+	disk := small(t, "size=64m")
+	dir := filepath.Join(disk, "journal")
+	j := open(t, dir, "boot1")
+	put(t, j, &Row{Key: "a", Kind: Put, Size: 1})
+	if err := j.Close(); err != nil { // a table of its own
+		t.Fatal(err)
+	}
+	left := filepath.Join(dir, "db", "000077.sst")
+	if err := os.WriteFile(left, make([]byte, 20<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	leave(t, disk, filepath.Join(disk, "hog"), 1<<20)
+	if got := keys(t, open(t, dir, "boot1"), ""); len(got) != 1 {
+		t.Fatalf("rows %v", got)
+	}
+	if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("what the merge left: %v", err)
+	}
+}
+
+// leave fills the disk up to n bytes.
+func leave(t *testing.T, disk, hog string, n int64) {
+	t.Helper()
+	var st unix.Statfs_t
+	if err := unix.Statfs(disk, &st); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Create(hog)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if most := int64(st.Bavail)*st.Bsize - n; most > 0 {
+		if err := fallocate(int(f.Fd()), 0, most); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

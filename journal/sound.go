@@ -176,17 +176,12 @@ func wholeEntries(b []byte) int {
 // goroutines of its own, where nobody can catch a panic, and goes on without
 // one whose checksum is wrong.
 func checkTables(dir string, o badger.Options) error {
-	f, err := os.Open(filepath.Join(dir, badger.ManifestFilename))
+	m, err := manifestOf(dir, o)
 	if errors.Is(err, fs.ErrNotExist) {
 		return noTables(dir)
 	}
 	if err != nil {
 		return err
-	}
-	defer f.Close()
-	m, _, err := badger.ReplayManifestFile(f, 0, o)
-	if err != nil {
-		return fmt.Errorf("manifest: %w", err)
 	}
 	for id := range m.Tables {
 		if err := checkTable(table.NewFilename(id, dir), o); err != nil {
@@ -194,6 +189,20 @@ func checkTables(dir string, o badger.Options) error {
 		}
 	}
 	return nil
+}
+
+// manifestOf reads Badger's list of tables.
+func manifestOf(dir string, o badger.Options) (badger.Manifest, error) {
+	f, err := os.Open(filepath.Join(dir, badger.ManifestFilename))
+	if err != nil {
+		return badger.Manifest{}, err
+	}
+	defer f.Close()
+	m, _, err := badger.ReplayManifestFile(f, 0, o)
+	if err != nil {
+		err = fmt.Errorf("manifest: %w", err)
+	}
+	return m, err
 }
 
 // noTables is an error if there is anything that a manifest must name: Badger
