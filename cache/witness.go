@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ossmount/ossmount/internal/codec"
 	"github.com/ossmount/ossmount/internal/crash"
 	"github.com/ossmount/ossmount/internal/extent"
 	"github.com/ossmount/ossmount/internal/object"
@@ -61,6 +62,40 @@ type Witness struct {
 	Beside bool `json:"x,omitempty"`
 }
 
+// Fields is how the witness is written and read by hand.
+func (w *Witness) Fields(c *codec.Coder) {
+	c.One('{')
+	codec.Number(c, "v", codec.Always, &w.Format)
+	c.Text("id", codec.Always, &w.CacheID)
+	codec.Number(c, "n", codec.Always, &w.Number)
+	c.Text("k", codec.IfSet, &w.Key)
+	codec.Number(c, "s", codec.IfSet, &w.Seq)
+	codec.Number(c, "z", codec.Always, &w.Size)
+	c.Attr("a", &w.Attr)
+	c.Text("bo", codec.IfSet, &w.Boot)
+	codec.Number(c, "cr", codec.IfSet, &w.CRC64)
+	c.Flag("hc", codec.IfSet, &w.HasCRC)
+	codec.Texts(c, "h", &w.Headers)
+	codec.Texts(c, "m", &w.Meta)
+	c.Ref("e", codec.IfSet, &w.Expected)
+	c.Flag("ek", codec.IfSet, &w.Known)
+	c.Ref("r", codec.IfSet, &w.Ref)
+	c.Ref("b", codec.IfSet, &w.Base)
+	c.Ranges("w", &w.Dirty)
+	c.Flag("wh", codec.IfSet, &w.Whole)
+	c.Text("st", codec.Always, (*string)(&w.State))
+	c.Flag("nd", codec.IfSet, &w.Needed)
+	c.Flag("x", codec.IfSet, &w.Beside)
+	c.One('}')
+}
+
+func (w *Witness) encode() ([]byte, error) {
+	if b, ok := codec.Write(make([]byte, 0, 512), w); ok { // most are smaller
+		return b, nil
+	}
+	return json.Marshal(w)
+}
+
 const (
 	witnessName   = "user.ossmount.witness"
 	witnessFormat = 1
@@ -89,7 +124,7 @@ func attrOf(f *os.File) func(b []byte) error {
 // that this may take is counted when the content is closed, or looked at.
 func (c *Cache) setWitnessAt(set func(b []byte) error, path string, w Witness) error {
 	w.Format, w.Beside = witnessFormat, false // it may be one that was read from there
-	b, err := json.Marshal(w)
+	b, err := w.encode()
 	if err != nil {
 		return err
 	}
@@ -100,7 +135,8 @@ func (c *Cache) setWitnessAt(set func(b []byte) error, path string, w Witness) e
 		if err := c.setSidecar(path, b); err != nil {
 			return err
 		}
-		if b, err = json.Marshal(Witness{Format: witnessFormat, Number: w.Number, Beside: true}); err != nil {
+		beside := Witness{Format: witnessFormat, Number: w.Number, Beside: true}
+		if b, err = beside.encode(); err != nil {
 			return err
 		}
 	}
@@ -170,7 +206,10 @@ func (c *Cache) witnessAt(n uint64, path string) (w Witness, ok bool, err error)
 func parseWitness(b []byte, n uint64) (w Witness, ok bool, err error) {
 	// A newer one may have other fields, or fields of another kind: the format is read
 	// all the same.
-	err = json.Unmarshal(b, &w)
+	if !codec.Read(b, &w) {
+		w = Witness{}
+		err = json.Unmarshal(b, &w)
+	}
 	if w.Format > witnessFormat {
 		return Witness{}, false, fmt.Errorf("content %d has a witness of format %d, this program knows %d: %w", n, w.Format, witnessFormat, ErrNewer)
 	}

@@ -11,65 +11,37 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ossmount/ossmount/internal/codec"
+	"github.com/ossmount/ossmount/internal/codec/alike"
 	"github.com/ossmount/ossmount/internal/extent"
 	"github.com/ossmount/ossmount/internal/object"
 )
 
-// coded returns what encode writes without encoding/json; nil: v is odd.
-func coded(t *testing.T, v any) []byte {
-	t.Helper()
-	c := coder{b: []byte{codecVersion}, writes: true}
-	if !c.value(v) {
-		t.Fatalf("%T is none of those that are written by hand", v)
-	}
-	want, err := json.Marshal(v)
-	switch {
-	case c.odd:
-		return nil
-	case err != nil:
-		t.Fatalf("%+v is written as %q, but %v", v, c.b, err)
-	case !bytes.Equal(c.b[1:], want):
-		t.Fatalf("%+v is written as\n%s, by encoding/json as\n%s", v, c.b[1:], want)
-	}
-	return c.b
-}
-
 // kinds are the values that are written and read by hand.
-var kinds = []func() any{
-	func() any { return &Row{} }, func() any { return &Attrs{} }, func() any { return &Clean{} },
-	func() any { return &whole{} },
+var kinds = []func() codec.Record{
+	func() codec.Record { return &Row{} }, func() codec.Record { return &Attrs{} }, func() codec.Record { return &Clean{} },
+	func() codec.Record { return &whole{} },
 }
 
 // readAlike fails if b is read without encoding/json, and means something else to
 // it, or if decode does not do what encoding/json does.
-func readAlike(t *testing.T, b []byte, kind func() any) (taken bool) {
+func readAlike(t *testing.T, b []byte, kind func() codec.Record) (taken bool) {
 	t.Helper()
-	ours, theirs, both := kind(), kind(), kind()
-	b = append([]byte{codecVersion}, b...)
-	c := coder{b: bytes.Clone(b), at: 1}
-	c.value(ours)
-	taken = !c.odd && c.at == len(b)
-	clear(c.b) // of which nothing may be kept
-	err := json.Unmarshal(b[1:], theirs)
-	switch {
-	case taken && err != nil:
-		t.Errorf("%q is read as %+v, but %v", b, ours, err)
-	case taken && !reflect.DeepEqual(ours, theirs):
-		t.Errorf("%q is read as\n%#v, by encoding/json as\n%#v", b, ours, theirs)
-	}
-	if berr := decode(b, both); (berr == nil) != (err == nil) || !reflect.DeepEqual(both, theirs) {
+	theirs, both := kind(), kind()
+	err := json.Unmarshal(b, theirs)
+	if berr := decode(append([]byte{codecVersion}, b...), both); (berr == nil) != (err == nil) || !reflect.DeepEqual(both, theirs) {
 		t.Errorf("%q is decoded as\n%#v, %v, by encoding/json as\n%#v, %v", b, both, berr, theirs, err)
 	}
-	return taken
+	return alike.Read(t, b, kind)
 }
 
 // usual are values as the product writes them, and what little differs from them.
-func usual() map[string]any {
+func usual() map[string]codec.Record {
 	ref := object.Ref{Key: "dir/a.txt", ETag: "5B3C1A2E053D763E1B002CC607C5A0FE", Size: 344606, CRC64: 1<<64 - 1, HasCRC: true}
 	attr := object.Attr{Mode: object.TypeFile | 0o644, UID: 1000, GID: 1000, Mtime: 1795239208667093293}
 	headers := object.Headers{"Content-Type": "text/plain; charset=utf-8", object.HeaderClass: "IA", object.HeaderTags: "2"}
 	meta := object.Meta{"author": "somebody", "": "", "b": "1", "a": "2"}
-	return map[string]any{
+	return map[string]codec.Record{
 		"a new file":               &Row{Seq: 3, Kind: Put, Content: 1, Size: 6, Attr: attr, Known: true, SignSize: 6, SignMtime: 1, Closed: 1, Due: 2},
 		"a changed file":           changedRow(),
 		"a removed file":           &Row{Seq: 4, Kind: Delete, Expected: ref, Known: true, Due: 5},
@@ -109,75 +81,31 @@ func manyNames(n int) object.Meta {
 	return m
 }
 
-// like makes another of what v points to.
-func like(v any) func() any {
-	return func() any { return reflect.New(reflect.TypeOf(v).Elem()).Interface() }
-}
-
 // What the product writes is written and read without encoding/json.
 func TestUsualValuesAreNotOdd(t *testing.T) {
 	for name, v := range usual() {
-		b := coded(t, v)
+		b := alike.Written(t, v)
 		if b == nil {
 			t.Errorf("%s: %+v is odd", name, v)
 			continue
 		}
-		if !readAlike(t, b[1:], like(v)) {
-			t.Errorf("%s: %s is odd", name, b[1:])
+		if !readAlike(t, b, alike.Like(v)) {
+			t.Errorf("%s: %s is odd", name, b)
 		}
 	}
 }
 
-// Whoever gives a struct another field names it in fields.go, too.
+// Whoever gives a struct another field names it in fields.go, too; each is written by
+// the rule of its tag.
 func TestEachFieldIsKnown(t *testing.T) {
 	for _, kind := range kinds {
-		v := kind()
-		fillAll(reflect.ValueOf(v).Elem())
-		b := coded(t, v)
-		if b == nil || !readAlike(t, b[1:], kind) {
-			t.Errorf("%T is odd with all of its fields: %s", v, b)
-		}
+		alike.Fields(t, kind)
 	}
-}
-
-// Each field alone is written by its rule: also where its neighbours are not there.
-func TestEachFieldIsWrittenByItsTag(t *testing.T) {
-	for _, kind := range kinds {
-		v := kind()
-		eachField(reflect.ValueOf(v).Elem(), func() {
-			if b := coded(t, v); b == nil || !readAlike(t, b[1:], kind) {
-				t.Errorf("%+v is odd", v)
-			}
-		})
-	}
-}
-
-// eachField calls f with one field after the other filled, alone and with all there
-// is in it.
-func eachField(v reflect.Value, f func()) {
-	switch v.Kind() {
-	case reflect.Struct:
-		for i := range v.NumField() {
-			if v.Type().Field(i).IsExported() {
-				eachField(v.Field(i), f)
-			}
-		}
-	case reflect.Pointer:
-		v.Set(reflect.New(v.Type().Elem()))
-		f()
-		eachField(v.Elem(), f)
-		v.SetZero()
-	}
-	if v.Kind() != reflect.Struct || v.Type() != reflect.TypeFor[time.Time]() {
-		fillAll(v)
-		f()
-	}
-	v.SetZero()
 }
 
 func TestTimesThatHaveNoTextAreLeftToEncodingJSON(t *testing.T) {
 	a := &Attrs{LastModified: time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)}
-	if b := coded(t, a); b != nil {
+	if b := alike.Written(t, a); b != nil {
 		t.Errorf("%+v is written as %s", a, b)
 	}
 	if b, err := encode(a); err == nil {
@@ -279,7 +207,7 @@ var plainly = map[string]string{
 }
 
 func TestOddValuesAreLeftToEncodingJSON(t *testing.T) {
-	row := func() any { return &Row{} }
+	row := func() codec.Record { return &Row{} }
 	for name, text := range oddities {
 		if readAlike(t, []byte(text), row) {
 			t.Errorf("%s: %s is not odd", name, text)
@@ -290,7 +218,7 @@ func TestOddValuesAreLeftToEncodingJSON(t *testing.T) {
 			t.Errorf("%s: %s is odd", name, text)
 		}
 	}
-	attrs := func() any { return &Attrs{} }
+	attrs := func() codec.Record { return &Attrs{} }
 	for name, text := range map[string]string{
 		"a time with a blank":       `{"l":"2024-05-06 07:08:09Z"}`,
 		"a time of no zone":         `{"l":"2024-05-06T07:08:09"}`,
@@ -310,13 +238,8 @@ func TestOddValuesAreLeftToEncodingJSON(t *testing.T) {
 
 // A value that was cut short is none, wherever the cut is.
 func TestHalfAValueIsOdd(t *testing.T) {
-	for name, v := range usual() {
-		b := coded(t, v)
-		for n := 1; n < len(b); n++ {
-			if readAlike(t, b[1:n], like(v)) {
-				t.Errorf("%s: %s is not odd", name, b[1:n])
-			}
-		}
+	for _, v := range usual() {
+		alike.Halves(t, v)
 	}
 }
 
@@ -386,7 +309,7 @@ func FuzzCodec(f *testing.F) {
 			if json.Unmarshal(data, v) != nil {
 				continue
 			}
-			if b := coded(t, v); b != nil && !readAlike(t, b[1:], kind) {
+			if b := alike.Written(t, v); b != nil && !readAlike(t, b, kind) {
 				t.Errorf("%s is written and not read", b)
 			}
 		}
@@ -403,17 +326,17 @@ func FuzzTexts(f *testing.F) {
 		attr := object.Attr{Mode: uint32(u), UID: uint32(i), Mtime: i, Ctime: int64(u)}
 		meta := object.Meta{s: o, o: s, s + o: "", "": s + o}
 		headers := object.Headers(meta)
-		for _, v := range []any{
+		for _, v := range []codec.Record{
 			&Row{Seq: u, Kind: Kind(u), Base: ref, Text: s, Tags: []string{s, o, ""}, Dirty: extent.Of(0, max(i, 1)), Size: i, Attr: attr, Headers: headers, Meta: meta,
 				Rebuilt: o, Parked: s, Due: i, Note: &Note{Tag: s, Lost: i, Published: ref, Begun: &Begun{attr, meta, headers}}},
 			&Attrs{Ref: ref, LastModified: time.Unix(i, int64(u%1e9)), Meta: meta, Headers: headers, Type: s, Class: o, Link: s + o},
 			&Clean{Content: u, Ref: ref, Used: i}, &whole{Sum: u, Keys: i, Boot: s, Cache: o},
 		} {
-			if b := coded(t, v); b == nil {
+			if b := alike.Written(t, v); b == nil {
 				if a, ok := v.(*Attrs); !ok || a.LastModified.Year() < 10000 && a.LastModified.Year() >= 0 {
 					t.Errorf("%+v is odd", v)
 				}
-			} else if !readAlike(t, b[1:], like(v)) {
+			} else if !readAlike(t, b, alike.Like(v)) {
 				t.Errorf("%s is written and not read", b)
 			}
 		}

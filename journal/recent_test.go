@@ -8,48 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ossmount/ossmount/internal/extent"
+	"github.com/ossmount/ossmount/internal/codec/alike"
 	"github.com/ossmount/ossmount/internal/object"
 )
-
-// fillAll sets every exported field to something, and each map, slice and pointer.
-func fillAll(v reflect.Value) {
-	switch v.Kind() {
-	case reflect.Pointer:
-		v.Set(reflect.New(v.Type().Elem()))
-		fillAll(v.Elem())
-	case reflect.Slice:
-		if v.Type() == reflect.TypeFor[extent.Set]() {
-			v.Set(reflect.ValueOf(extent.Of(7, 9)))
-			return
-		}
-		v.Set(reflect.MakeSlice(v.Type(), 1, 4))
-		fillAll(v.Index(0))
-	case reflect.Map:
-		v.Set(reflect.MakeMap(v.Type()))
-		v.SetMapIndex(reflect.ValueOf("k"), reflect.ValueOf("v"))
-	case reflect.Struct:
-		if v.Type() == reflect.TypeFor[time.Time]() {
-			v.Set(reflect.ValueOf(time.Unix(1, 0)))
-			return
-		}
-		for i := range v.NumField() {
-			if v.Type().Field(i).IsExported() {
-				fillAll(v.Field(i))
-			}
-		}
-	case reflect.String:
-		v.SetString("s")
-	case reflect.Bool:
-		v.SetBool(true)
-	case reflect.Int, reflect.Int64:
-		v.SetInt(7)
-	case reflect.Uint8, reflect.Uint32, reflect.Uint64:
-		v.SetUint(1)
-	default:
-		panic(v.Type().String())
-	}
-}
 
 // shared returns the path of something that a and b have in common; "": nothing.
 func shared(a, b reflect.Value, path string) string {
@@ -76,8 +37,8 @@ func shared(a, b reflect.Value, path string) string {
 
 func TestClonesShareNothing(t *testing.T) {
 	r, a := &Row{}, &Attrs{}
-	fillAll(reflect.ValueOf(r).Elem())
-	fillAll(reflect.ValueOf(a).Elem())
+	alike.Fill(reflect.ValueOf(r).Elem())
+	alike.Fill(reflect.ValueOf(a).Elem())
 	for _, pair := range [][2]any{{r, r.clone()}, {a, a.clone()}} {
 		if !reflect.DeepEqual(pair[0], pair[1]) {
 			t.Errorf("%+v is not %+v", pair[1], pair[0])

@@ -26,6 +26,7 @@ var staircase = map[string]struct{ code, tests []string }{
 	"internal/crc64":    {},
 	"internal/md5lanes": {},
 	"internal/extent":   {},
+	"internal/codec":    {code: []string{"internal/object", "internal/extent"}},
 	"internal/crash":    {},
 	"internal/private":  {},
 	"internal/meter":    {},
@@ -36,8 +37,9 @@ var staircase = map[string]struct{ code, tests []string }{
 	"internal/ossemu":   {code: []string{"internal/crc64", "internal/md5lanes"}},
 	"internal/house":    {},
 	"internal/remote":   {code: []string{"internal/object", "internal/crc64"}, tests: []string{"internal/ossemu"}},
-	"cache":             {code: []string{"internal/object", "internal/extent", "internal/crash", "internal/private"}},
-	"journal":           {code: []string{"internal/object", "internal/extent", "internal/crash", "internal/private", "internal/meter"}},
+	"cache":             {code: []string{"internal/object", "internal/extent", "internal/codec", "internal/crash", "internal/private"}, tests: []string{"internal/codec/alike"}},
+	"journal":           {code: []string{"internal/object", "internal/extent", "internal/codec", "internal/crash", "internal/private", "internal/meter"}, tests: []string{"internal/codec/alike"}},
+
 	"writeback": {
 		code:  []string{"cache", "journal", "internal/object", "internal/extent", "internal/crc64", "internal/crash"},
 		tests: []string{"internal/ossemu", "internal/remote"},
