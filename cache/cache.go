@@ -1,17 +1,20 @@
 package cache
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/ossmount/ossmount/internal/private"
@@ -123,10 +126,6 @@ func Open(dir string, o Options) (*Cache, error) {
 	for _, l := range lost { // a number given out again would replace it there
 		top = max(top, l.Number)
 	}
-	if err := c.dropStrays(); err != nil {
-		lock.Close()
-		return nil, fmt.Errorf("cache directory: %w", err)
-	}
 	c.next.Store(top)
 	return c, nil
 }
@@ -137,7 +136,7 @@ func (c *Cache) makeDirs() error {
 	if err := private.Dir(filepath.Join(c.dir, "contents")); err != nil {
 		return err
 	}
-	for i := range 256 {
+	for i := range subs {
 		if err := private.Dir(c.sub(uint64(i))); err != nil {
 			return err
 		}
@@ -279,25 +278,44 @@ func (c *Cache) Reserve(n uint64) {
 	}
 }
 
-// Numbers yields the numbers of all contents on the disk.
-func (c *Cache) Numbers() func(yield func(uint64) bool) {
-	return func(yield func(uint64) bool) {
-		for i := range 256 {
-			names, err := os.ReadDir(c.sub(uint64(i)))
-			if err != nil {
-				continue
-			}
-			for _, e := range names {
-				n, err := strconv.ParseUint(e.Name(), 16, 64)
-				if err != nil || strings.Contains(e.Name(), ".") || !e.Type().IsRegular() {
-					continue
-				}
-				if !yield(n) {
-					return
-				}
+// Numbers returns the numbers of all contents on the disk, in their order.
+func (c *Cache) Numbers() []uint64 {
+	var numbers [subs][]uint64
+	_ = eachSub(func(i int) error { // one that cannot be read has none
+		names, err := os.ReadDir(c.sub(uint64(i)))
+		for _, e := range names {
+			if n, ok := numberOf(e); ok {
+				numbers[i] = append(numbers[i], n)
 			}
 		}
+		return err
+	})
+	all := slices.Concat(numbers[:]...)
+	slices.Sort(all)
+	return all
+}
+
+// subs is how many directories the contents are spread over.
+const subs = 256
+
+// eachSub calls f for each of them, on all processors, and returns the first error.
+func eachSub(f func(i int) error) error {
+	var g errgroup.Group
+	for from := range runtime.GOMAXPROCS(0) {
+		g.Go(func() (err error) {
+			for i := from; i < subs; i += runtime.GOMAXPROCS(0) {
+				err = cmp.Or(err, f(i))
+			}
+			return err
+		})
 	}
+	return g.Wait()
+}
+
+// numberOf returns the number of the content that a directory entry is.
+func numberOf(e fs.DirEntry) (n uint64, ok bool) {
+	n, err := strconv.ParseUint(e.Name(), 16, 64)
+	return n, err == nil && e.Type().IsRegular()
 }
 
 // Close gives the directory up.
@@ -315,7 +333,7 @@ func syncDir(path string) error {
 // Mounted reports that a journal or a content lies in the directory: it was
 // mounted before.
 func (c *Cache) Mounted() bool {
-	for range c.Numbers() {
+	if len(c.Numbers()) > 0 {
 		return true
 	}
 	_, err := os.Lstat(filepath.Join(c.dir, "journal"))
@@ -325,7 +343,7 @@ func (c *Cache) Mounted() bool {
 // TopSequence returns the highest sequence that any content says it was
 // committed with.
 func (c *Cache) TopSequence() (top uint64, err error) {
-	for n := range c.Numbers() {
+	for _, n := range c.Numbers() {
 		w, _, err := c.Witness(n)
 		if err != nil {
 			return 0, err

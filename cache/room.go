@@ -5,14 +5,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
 
@@ -62,20 +60,27 @@ type share struct {
 	gone    atomic.Bool // dropped, and counted no more
 }
 
-// count adds up what lies in the directory, and returns the highest number.
+// count adds up what lies in the directory, removes what a crash has left beside
+// contents, and returns the highest number.
 func (c *Cache) count() (top uint64, err error) {
-	var g errgroup.Group
-	g.SetLimit(runtime.GOMAXPROCS(0))
-	for some := range slices.Chunk(slices.Collect(c.Numbers()), 1000) {
-		top = max(top, slices.Max(some))
-		g.Go(func() error {
-			for _, n := range some {
+	var tops [subs]uint64
+	err = eachSub(func(i int) error {
+		names, err := os.ReadDir(c.sub(uint64(i)))
+		if err != nil {
+			return err
+		}
+		for _, e := range names {
+			if n, ok := numberOf(e); ok {
+				tops[i] = max(tops[i], n)
 				c.tally.used.Add(taken(c.path(n)))
 			}
-			return nil
-		})
+		}
+		return dropStrays(c.sub(uint64(i)), names)
+	})
+	if err != nil {
+		return 0, err
 	}
-	_ = g.Wait() // none fails
+	top = slices.Max(tops[:])
 	names, err := os.ReadDir(c.lostDir())
 	if errors.Is(err, fs.ErrNotExist) {
 		return top, nil

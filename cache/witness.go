@@ -236,27 +236,22 @@ func writeSynced(path string, b []byte) error {
 	return unix.Fdatasync(int(f.Fd()))
 }
 
-// dropStrays removes what a crash leaves of a witness beside its content: one whose
-// content was dropped, and one that was being written.
-func (c *Cache) dropStrays() error {
-	for i := range 256 {
-		names, err := os.ReadDir(c.sub(uint64(i)))
-		if err != nil {
-			return err
+// dropStrays removes, of the names in a directory of contents, what a crash leaves of a
+// witness beside its content: one whose content was dropped, and one that was being
+// written.
+func dropStrays(dir string, names []os.DirEntry) error {
+	content := "" // the last one, which its witness follows
+	for _, e := range names {
+		of, isSidecar := strings.CutSuffix(strings.TrimSuffix(e.Name(), "~"), sidecarSuffix)
+		switch {
+		case !isSidecar:
+			content = e.Name()
+			continue
+		case of == content && !strings.HasSuffix(e.Name(), "~"):
+			continue
 		}
-		content := "" // the last one, which its witness follows
-		for _, e := range names {
-			of, isSidecar := strings.CutSuffix(strings.TrimSuffix(e.Name(), "~"), sidecarSuffix)
-			switch {
-			case !isSidecar:
-				content = e.Name()
-				continue
-			case of == content && !strings.HasSuffix(e.Name(), "~"):
-				continue
-			}
-			if err := os.Remove(filepath.Join(c.sub(uint64(i)), e.Name())); err != nil {
-				return err
-			}
+		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -1063,7 +1063,7 @@ func (m *model) tear() {
 	}
 	c, err := cache.Open(m.dir, cache.Options{})
 	m.must(err)
-	numbers := slices.Sorted(c.Numbers())
+	numbers := c.Numbers()
 	m.must(c.Close())
 	for _, n := range numbers {
 		b, err := os.ReadFile(m.path(n))
@@ -1392,7 +1392,7 @@ func (m *model) left() {
 			m.fail("%q is left on OSS", key)
 		}
 	}
-	for n := range m.c.Numbers() {
+	for _, n := range m.c.Numbers() {
 		named := false
 		m.must(m.q.View(func(tx *journal.Tx) error { _, _, named = tx.Named(n); return nil }))
 		if !named {

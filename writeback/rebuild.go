@@ -155,7 +155,7 @@ func (q *Queue) Rebuilt() *Rebuilt { return q.rebuilt }
 
 // claims returns what the contents say of themselves, as far as pick wants it.
 func (q *Queue) claims(pick func(w cache.Witness) bool) (out []claim, err error) {
-	numbers := slices.Collect(q.c.Numbers())
+	numbers := q.c.Numbers()
 	size := max(1000, len(numbers)/runtime.GOMAXPROCS(0)+1)
 	parts := make([][]claim, len(numbers)/size+1)
 	var g errgroup.Group

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"iter"
 	"runtime"
-	"slices"
 	"sync"
 	"time"
 
@@ -245,10 +244,7 @@ func (q *Queue) takeUpUploads() error {
 // Nameless returns the contents that nothing names.
 func Nameless(j *journal.Journal, c *cache.Cache) (all []uint64, err error) {
 	// What is made or named meanwhile is neither: the numbers come first.
-	for n := range c.Numbers() {
-		all = append(all, n)
-	}
-	slices.Sort(all)
+	all = c.Numbers()
 	err = j.View(func(tx *journal.Tx) error {
 		nameless := all[:0]
 		named, stop := iter.Pull(tx.Contents())
