@@ -243,7 +243,8 @@ func (f *FS) Close() {
 // patient returns a context for a call that waits for the network but must not
 // be interrupted.
 func (f *FS) patient(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(ctx), f.o.Stall)
+	p := newPatience(ctx, f.o.Stall)
+	return p, p.end
 }
 
 // ask repeats a question to OSS while the failure is one that passes, until

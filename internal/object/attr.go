@@ -72,26 +72,35 @@ func (a Attr) AddTo(m Meta) {
 // are a type.
 func ReadAttr(m Meta, def Attr) Attr {
 	a := def
-	if v, err := strconv.ParseUint(m[metaMode], 10, 32); err == nil {
-		mode := uint32(v)
-		if mode&TypeMask == 0 {
-			mode |= def.Mode & TypeMask
+	if len(m) == 0 {
+		return a
+	}
+	if v, ok := number(m[metaMode]); ok {
+		if a.Mode = v; v&TypeMask == 0 {
+			a.Mode |= def.Mode & TypeMask
 		}
-		a.Mode = mode
 	}
-	if v, err := strconv.ParseUint(m[metaUID], 10, 32); err == nil {
-		a.UID = uint32(v)
+	if v, ok := number(m[metaUID]); ok {
+		a.UID = v
 	}
-	if v, err := strconv.ParseUint(m[metaGID], 10, 32); err == nil {
-		a.GID = uint32(v)
+	if v, ok := number(m[metaGID]); ok {
+		a.GID = v
 	}
 	if t, ok := ParseTime(m[metaMtime]); ok {
 		a.Mtime = t
 	}
-	if v, err := strconv.ParseUint(m[metaRdev], 10, 32); err == nil {
-		a.Rdev = uint32(v)
+	if v, ok := number(m[metaRdev]); ok {
+		a.Rdev = v
 	}
 	return a
+}
+
+func number(s string) (uint32, bool) {
+	if s == "" { // mostly; the error of ParseUint is made anew each time
+		return 0, false
+	}
+	v, err := strconv.ParseUint(s, 10, 32)
+	return uint32(v), err == nil
 }
 
 // KeepTime writes t as the time of modification, unless m has one.
@@ -131,6 +140,9 @@ func FormatTime(ns int64) string {
 // ParseTime reads what FormatTime writes, with any number of digits after the
 // point or none.
 func ParseTime(s string) (ns int64, ok bool) {
+	if s == "" {
+		return 0, false
+	}
 	whole, frac, _ := strings.Cut(s, ".")
 	sec, err := strconv.ParseInt(whole, 10, 64)
 	if err != nil || sec > 1<<33 || sec < -(1<<33) {
