@@ -176,7 +176,7 @@ func (x *file) useLocked(y *cache.Content) {
 		return
 	}
 	for range x.writers {
-		x.fs.q.Seal(old.Number())
+		x.fs.q.Seal(old.Number(), x.n.key())
 	}
 	old.Close()
 }

@@ -487,7 +487,7 @@ func (x *file) release(write bool) {
 			x.fs.o.Log.Error("a file that was closed could not be committed as closed; it is interrupted at the next start", "key", x.n.key(), "err", err)
 		}
 		if !last {
-			x.fs.q.SealUnseen(x.number())
+			x.fs.q.SealUnseen(x.number(), x.n.key())
 		}
 	}
 	if !last {
@@ -528,7 +528,7 @@ func (x *file) less(write bool) bool {
 			x.content.Rest()
 		}
 		if x.handles > 0 && x.content != nil && !x.isPassed() { // those come when the row is right (release)
-			x.fs.q.Seal(x.content.Number())
+			x.fs.q.Seal(x.content.Number(), x.n.key())
 		}
 	}
 	return x.handles == 0
@@ -546,7 +546,7 @@ func (x *file) end(write bool) {
 	if x.content == nil {
 		return
 	}
-	n := x.content.Number()
+	n, key := x.content.Number(), x.n.key()
 	x.fs.backings.unregister(x.backing)
 	final := x.isFinalLocked()
 	x.content.Close()
@@ -555,11 +555,11 @@ func (x *file) end(write bool) {
 	}
 	switch {
 	case final:
-		x.fs.q.SealFinal(n)
+		x.fs.q.SealFinal(n, key)
 	case x.unseen:
-		x.fs.q.SealUnseen(n)
+		x.fs.q.SealUnseen(n, key)
 	default:
-		x.fs.q.Seal(n)
+		x.fs.q.Seal(n, key)
 	}
 }
 

@@ -90,7 +90,7 @@ func (x *file) filledLocked(n uint64) error {
 	old := x.content
 	for range x.writers {
 		x.fs.q.OpenForWrite(n)
-		defer x.fs.q.Seal(old.Number())
+		defer x.fs.q.Seal(old.Number(), x.n.key())
 	}
 	defer old.Close()
 	x.content = y

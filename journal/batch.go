@@ -81,7 +81,7 @@ func (j *Journal) inBatch(tx *Tx, f func(tx *Tx) error) error {
 	if err := tx.landed(); err != nil {
 		return err
 	}
-	err := tx.j.commitAt(tx.txn, tx.seq, tx.size)
+	err := tx.j.commitAt(tx.db(), tx.seq, tx.size)
 	crash.At("all of a batch committed")
 	return err
 }
@@ -125,11 +125,10 @@ func (tx *Tx) flush() error {
 	}
 	f := &flying{done: make(chan error, 1), start: time.Now(), size: tx.size, keys: tx.keys}
 	tx.flying, tx.flushed, tx.entries, tx.size, tx.keys = f, true, 0, 0, hashes{}
-	if err := tx.txn.CommitAt(tx.seq, func(err error) { f.done <- err }); err != nil {
+	if err := tx.db().CommitAt(tx.seq, func(err error) { f.done <- err }); err != nil {
 		f.done <- err
 	}
-	tx.txn = tx.j.db.NewTransactionAt(tx.seq, true)
-	tx.at = tx.seq
+	tx.txn, tx.at = nil, tx.seq
 	return nil
 }
 
@@ -153,7 +152,7 @@ func (tx *Tx) landed() error {
 // read is the transaction to read anything from: all that was committed before is there.
 func (tx *Tx) read() *badger.Txn {
 	tx.landed()
-	return tx.txn
+	return tx.db()
 }
 
 // readOne is the transaction to read key from.
@@ -161,7 +160,7 @@ func (tx *Tx) readOne(key []byte) *badger.Txn {
 	if f := tx.flying; f != nil && (isIndex(key[0]) || f.keys.has(key)) {
 		tx.landed()
 	}
-	return tx.txn
+	return tx.db()
 }
 
 // hashes stand for the keys of one commit, but for those of the indexes, which are only

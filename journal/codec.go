@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"strconv"
 
 	"github.com/ossmount/ossmount/internal/codec"
 )
@@ -36,7 +37,13 @@ func decode(b []byte, v any) error {
 	if b[0] != codecVersion {
 		return fmt.Errorf("journal: value of format %d", b[0])
 	}
-	if r, ok := v.(codec.Record); ok {
+	switch r := v.(type) {
+	case *int64:
+		if n, err := strconv.ParseInt(string(b[1:]), 10, 64); err == nil && string(strconv.AppendInt(nil, n, 10)) == string(b[1:]) {
+			*r = n
+			return nil
+		}
+	case codec.Record:
 		if codec.Read(b[1:], r) {
 			return nil
 		}

@@ -73,7 +73,7 @@ func FuzzEntry(f *testing.F) {
 		tx := j.begin(last, true)
 		tx.seq = last + 1
 		defer tx.discard()
-		if err := tx.txn.Set(key, value); err != nil {
+		if err := tx.db().Set(key, value); err != nil {
 			t.Fatal(err)
 		}
 		readAll(tx, string(key[1:]))

@@ -360,7 +360,7 @@ func (j *Journal) Update(f func(tx *Tx) error) (seq uint64, err error) {
 	if err := tx.sign(); err != nil {
 		return 0, err
 	}
-	if err := j.commitInRoom(tx.txn, tx.seq, tx.size); err != nil {
+	if err := j.commitInRoom(tx.db(), tx.seq, tx.size); err != nil {
 		return 0, tooBig(err)
 	}
 	crash.At("committed")
@@ -421,7 +421,7 @@ func (j *Journal) enter() (last uint64, err error) {
 }
 
 func (j *Journal) begin(at uint64, update bool) *Tx {
-	return &Tx{j: j, txn: j.db.NewTransactionAt(at, update), at: at}
+	return &Tx{j: j, writes: update, at: at}
 }
 
 // Last returns the sequence of the newest state.

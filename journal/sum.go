@@ -104,7 +104,7 @@ func (tx *Tx) sign() error {
 	if err != nil {
 		return err
 	}
-	return tx.write(sumKey(), len(b), func() error { return tx.txn.Set(sumKey(), b) })
+	return tx.write(sumKey(), len(b), func() error { return tx.db().Set(sumKey(), b) })
 }
 
 // TakenUp says that whoever opened a new journal has put into it what is known

@@ -32,7 +32,8 @@ const (
 // Tx is one state of the journal, and within Update the next one.
 type Tx struct {
 	j       *Journal
-	txn     *badger.Txn
+	txn     *badger.Txn // of Badger; nil until it is needed (db)
+	writes  bool
 	at      uint64 // the state it reads
 	seq     uint64 // the state it makes, 0 in a View
 	changed bool
@@ -55,7 +56,20 @@ type Tx struct {
 	whole    whole           // what the state that it makes holds
 }
 
-func (tx *Tx) discard() { tx.txn.Discard() }
+func (tx *Tx) discard() {
+	if tx.txn != nil {
+		tx.txn.Discard()
+	}
+}
+
+// db is the transaction of Badger: most Views are answered from what is remembered, and
+// never need it. It reads the same state whenever it is begun.
+func (tx *Tx) db() *badger.Txn {
+	if tx.txn == nil {
+		tx.txn = tx.j.db.NewTransactionAt(tx.at, tx.writes)
+	}
+	return tx.txn
+}
 
 // Seq returns the sequence of the state that this Update makes.
 func (tx *Tx) Seq() uint64 { return tx.seq }
@@ -115,7 +129,7 @@ func (tx *Tx) set(key []byte, v any) error {
 		return err
 	}
 	tx.setAnew(key, b)
-	return tx.write(key, len(b), func() error { return tx.txn.Set(key, b) })
+	return tx.write(key, len(b), func() error { return tx.db().Set(key, b) })
 }
 
 func (tx *Tx) drop(key []byte) error {
@@ -123,7 +137,7 @@ func (tx *Tx) drop(key []byte) error {
 		return err
 	}
 	tx.setAnew(key, nil)
-	return tx.write(key, 0, func() error { return tx.txn.Delete(key) })
+	return tx.write(key, 0, func() error { return tx.db().Delete(key) })
 }
 
 // write has one write key, with a value of so many bytes.
@@ -303,9 +317,9 @@ func (tx *Tx) setRow(key []byte, old, r *Row) (err error) {
 	tx.setAnew(key, b)
 	tx.moved(string(key[1:]), old != nil, r != nil)
 	if r == nil {
-		return tx.write(key, 0, func() error { return tx.txn.Delete(key) })
+		return tx.write(key, 0, func() error { return tx.db().Delete(key) })
 	}
-	return tx.write(key, len(b), func() error { return tx.txn.Set(key, b) })
+	return tx.write(key, len(b), func() error { return tx.db().Set(key, b) })
 }
 
 func (tx *Tx) unindex(r *Row) error {
@@ -540,6 +554,12 @@ func (tx *Tx) AnyBased() iter.Seq2[string, string] {
 			return yield(base, key), nil
 		})
 	}
+}
+
+// NamedBy reports that the row of key names the content n.
+func (tx *Tx) NamedBy(n uint64, key string) bool {
+	r, err := tx.Row(key)
+	return err == nil && r != nil && r.Content == n
 }
 
 // Named tells what names the content n: the key of a row, the key of a clean

@@ -144,7 +144,7 @@ func (j *Journal) begins() error {
 	if err := tx.sign(); err != nil {
 		return err
 	}
-	if err := j.commitAt(tx.txn, tx.seq, tx.size); err != nil {
+	if err := j.commitAt(tx.db(), tx.seq, tx.size); err != nil {
 		return err
 	}
 	j.last = tx.seq

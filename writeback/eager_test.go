@@ -19,7 +19,7 @@ func TestNothingIsSentAheadOfWhatIsClosed(t *testing.T) {
 	if !begin {
 		t.Fatal("it is not sent")
 	}
-	r.q.Seal(n)
+	r.q.Seal(n, "")
 	e.endLocked() // else it waits for the file to grow
 	r.q.runEager(e)
 	err := r.j.View(func(tx *journal.Tx) error {
@@ -52,7 +52,7 @@ func TestNothingIsSentAheadUnderAnOldName(t *testing.T) {
 		r.q.mu.Unlock()
 		r.q.runEager(e)
 	}
-	r.q.Seal(n)
+	r.q.Seal(n, "")
 	err := r.j.View(func(tx *journal.Tx) error {
 		for key := range tx.Uploads() {
 			if key != "renamed" {
@@ -83,7 +83,7 @@ func TestCommitOfAGrowingFileDoesNotEndItsSending(t *testing.T) {
 			t.Errorf("it goes on: %t, while it is open: %t", goesOn, open)
 		}
 		if open {
-			r.q.Seal(n)
+			r.q.Seal(n, "")
 		}
 	}
 	r.q.mu.Lock()

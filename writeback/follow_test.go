@@ -31,7 +31,7 @@ func TestWhatIsOpenIsNotDropped(t *testing.T) {
 	if _, err := r.q.BeforeWrite(t.Context(), n, false); err != nil {
 		t.Errorf("a writer has joined the reader: %v", err)
 	}
-	r.q.Seal(n)
+	r.q.Seal(n, "")
 	reader.Done()
 	if err := r.j.WaitHorizon(t.Context(), r.j.Last()); err != nil {
 		t.Fatal(err)

@@ -580,7 +580,7 @@ func (m *model) clone(w *writer) {
 	y, err := w.x.Clone(cache.Witness{State: cache.StateOpen})
 	m.must(err)
 	m.q.OpenForWrite(y.Number())
-	m.q.Seal(w.n)
+	m.q.Seal(w.n, "")
 	w.x.Close()
 	w.follow.Done()
 	w.x, w.n, w.origin, w.seq, w.follow = y, y.Number(), object.Ref{}, 0, m.q.Follow(y.Number(), nil)
@@ -629,7 +629,7 @@ func (m *model) closeWriter(w *writer) {
 	m.commit(w, false)
 	w.ends()
 	w.x.Close()
-	m.q.Seal(w.n)
+	m.q.Seal(w.n, "")
 	w.ino.handle = nil
 	m.writers = slices.DeleteFunc(m.writers, func(v *writer) bool { return v == w })
 }

@@ -241,7 +241,7 @@ func TestInterruptedFileIsPublishedAsItIs(t *testing.T) {
 	if _, err := r.q.PublishHeld("f", false); !errors.Is(err, ErrOpen) {
 		t.Errorf("published while it is open for writing: %v", err)
 	}
-	r.q.Seal(n)
+	r.q.Seal(n, "")
 	r.drained(t)
 	if _, ok := store.get("f"); ok {
 		t.Error("it was published by itself")

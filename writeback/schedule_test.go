@@ -42,7 +42,7 @@ func TestRowThatTakesThePlaceOfOneThatIsBlocked(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.q.Seal(n)
+	r.q.Seal(n, "")
 	row, err := r.q.Row("file")
 	if err != nil || row == nil {
 		t.Fatal(row, err)

@@ -21,14 +21,20 @@ func (q *Queue) OpenForWrite(n uint64) {
 }
 
 // Seal takes one OpenForWrite back. When it was the last, the content is
-// sealed, and dropped if nothing names it.
-func (q *Queue) Seal(n uint64) {
+// sealed, and dropped if nothing names it. key is whose row may name it, for that is
+// found at once.
+func (q *Queue) Seal(n uint64, key string) {
 	if !q.lastWriter(n) {
 		return
 	}
 	var row string
 	named := true
-	err := q.j.View(func(tx *journal.Tx) error { row, _, named = tx.Named(n); return nil })
+	err := q.j.View(func(tx *journal.Tx) error {
+		if row = key; !tx.NamedBy(n, key) {
+			row, _, named = tx.Named(n)
+		}
+		return nil
+	})
 	if err != nil {
 		return // the journal is closed: the next start finds the content
 	}

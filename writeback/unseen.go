@@ -36,9 +36,9 @@ const mostQuiet = 10_000
 
 // SealFinal is Seal for a content of which the caller has seen that nobody can write
 // it, and that it is as its row says.
-func (q *Queue) SealFinal(n uint64) {
+func (q *Queue) SealFinal(n uint64, key string) {
 	q.setQuiet(n)
-	q.Seal(n)
+	q.Seal(n, key)
 }
 
 func (q *Queue) setQuiet(n uint64) {
@@ -64,11 +64,11 @@ func (q *Queue) isQuiet(n uint64) bool {
 
 // SealUnseen is Seal for a content that the kernel has served, as soon as nobody can
 // write it any more.
-func (q *Queue) SealUnseen(n uint64) {
+func (q *Queue) SealUnseen(n uint64, key string) {
 	q.group.Go(func() error {
 		return q.guarded(func() {
 			if q.awaitQuiet(n) {
-				q.SealFinal(n)
+				q.SealFinal(n, key)
 			}
 		})
 	})
@@ -216,7 +216,7 @@ func (q *Queue) sumOf(n uint64, size int64) (uint64, error) {
 	}
 	defer x.Close()
 	h := crc64.New()
-	if _, err := io.Copy(h, io.NewSectionReader(x, 0, size)); err != nil {
+	if _, err := io.CopyBuffer(h, io.NewSectionReader(x, 0, size), make([]byte, max(1, min(size, 32<<10)))); err != nil {
 		return 0, err
 	}
 	return h.Sum64(), nil

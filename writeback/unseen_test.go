@@ -77,7 +77,7 @@ func TestUnseenChangesGetANewRow(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			r.q.SealUnseen(n)
+			r.q.SealUnseen(n, "")
 			st, err := f.Stat()
 			if err != nil {
 				t.Fatal(err)
@@ -103,7 +103,7 @@ func TestUnseenChangesGetANewRow(t *testing.T) {
 func TestUnseenFilesAreSummedWhenTheyAreSealed(t *testing.T) {
 	r, m := freeRooms(t, func(o *Options) { o.Delay = time.Hour })
 	n, path := r.unseen(t, "f", "as was.", false)
-	r.q.SealUnseen(n)
+	r.q.SealUnseen(n, "")
 	eventually(t, func() bool { row, err := r.q.Row("f"); return err == nil && row.HasCRC })
 	st, err := os.Stat(path)
 	if err != nil {
@@ -135,7 +135,7 @@ func TestTransfersWaitForWhoeverWrites(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.q.Seal(n)
+	r.q.Seal(n, "")
 	eventually(t, func() bool {
 		r.q.mu.Lock()
 		defer r.q.mu.Unlock()
@@ -182,8 +182,8 @@ func TestSealLeavesAFileThatIsBeingWrittenAgain(t *testing.T) {
 			if row, err := r.q.Row("f"); err != nil || !row.Open || row.HasCRC {
 				t.Errorf("the row is %+v, %v", row, err)
 			}
-			r.q.Seal(n)
-			r.q.Seal(n)
+			r.q.Seal(n, "")
+			r.q.Seal(n, "")
 		})
 	}
 }
