@@ -13,7 +13,7 @@ const codecVersion = 1 // first byte of each value
 
 // encode returns what the database shall hold for what v points to.
 func encode(v any) ([]byte, error) {
-	if r, ok := v.(codec.Record); ok {
+	if r := record(v); r != nil {
 		b := append(make([]byte, 0, 512), codecVersion) // most are smaller
 		if b, ok := codec.Write(b, r); ok {
 			return b, nil
@@ -37,17 +37,25 @@ func decode(b []byte, v any) error {
 	if b[0] != codecVersion {
 		return fmt.Errorf("journal: value of format %d", b[0])
 	}
-	switch r := v.(type) {
-	case *int64:
-		if n, err := strconv.ParseInt(string(b[1:]), 10, 64); err == nil && string(strconv.AppendInt(nil, n, 10)) == string(b[1:]) {
-			*r = n
+	if n, ok := v.(*int64); ok {
+		if *n, ok = wholeNumber(b[1:]); ok {
 			return nil
 		}
-	case codec.Record:
+	}
+	if r := record(v); r != nil {
 		if codec.Read(b[1:], r) {
 			return nil
 		}
 		reflect.ValueOf(v).Elem().SetZero()
 	}
 	return json.Unmarshal(b[1:], v)
+}
+
+// wholeNumber reads what encoding/json writes for one.
+func wholeNumber(b []byte) (int64, bool) {
+	n, err := strconv.ParseInt(string(b), 10, 64)
+	if err != nil || string(strconv.AppendInt(nil, n, 10)) != string(b) {
+		return 0, false
+	}
+	return n, true
 }

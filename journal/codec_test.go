@@ -3,6 +3,7 @@ package journal
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -100,6 +101,36 @@ func TestUsualValuesAreNotOdd(t *testing.T) {
 func TestEachFieldIsKnown(t *testing.T) {
 	for _, kind := range kinds {
 		alike.Fields(t, kind)
+	}
+}
+
+// Whichever value it is, the database holds what encoding/json writes, and all of it.
+func TestAllValuesAreStoredAsJSON(t *testing.T) {
+	for _, kind := range []func() any{
+		func() any { return &Row{} }, func() any { return &Upload{} }, func() any { return &Part{} }, func() any { return &Doubt{} },
+		func() any { return &Debt{} }, func() any { return &Clean{} }, func() any { return &Attrs{} }, func() any { return new(int64) }, func() any { return &whole{} },
+	} {
+		v, got := kind(), kind()
+		alike.Fill(reflect.ValueOf(v).Elem())
+		want, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := encode(v)
+		if err != nil || string(b[1:]) != string(want) {
+			t.Errorf("%T is encoded as %s, %v, by encoding/json as %s", v, b, err, want)
+		}
+		theirs := kind()
+		if err := errors.Join(decode(b, got), json.Unmarshal(want, theirs)); err != nil || !reflect.DeepEqual(got, theirs) {
+			t.Errorf("%T is decoded as %+v, %v, by encoding/json as %+v", v, got, err, theirs)
+		}
+	}
+	for _, odd := range []string{"01", "+1", "1.0", "1e3", "", " 1", "9223372036854775808", "null", "-0"} {
+		ours, theirs := int64(0), int64(0)
+		err, jerr := decode([]byte("\x01"+odd), &ours), json.Unmarshal([]byte(odd), &theirs)
+		if (err == nil) != (jerr == nil) || ours != theirs {
+			t.Errorf("%q is decoded as %d, %v, by encoding/json as %d, %v", odd, ours, err, theirs, jerr)
+		}
 	}
 }
 

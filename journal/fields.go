@@ -5,6 +5,23 @@ import "github.com/ossmount/ossmount/internal/codec"
 // The values that there are many of name their fields here, in the order of the struct
 // and as its tags say (TestEachFieldIsKnown). All others are left to encoding/json.
 
+// record is v if it is one of those. What has one of them embedded has its method, too,
+// and is another.
+func record(v any) codec.Record {
+	switch v := v.(type) {
+	case *Row:
+		return v
+	case *Attrs:
+		return v
+	case *Clean:
+		return v
+	case *whole:
+		return v
+	}
+	return nil
+}
+
+// Fields is how it is written and read by hand.
 func (r *Row) Fields(c *codec.Coder) {
 	c.One('{')
 	codec.Number(c, "s", codec.Always, &r.Seq)
@@ -35,24 +52,24 @@ func (r *Row) Fields(c *codec.Coder) {
 	codec.Number(c, "t", codec.IfSet, &r.Closed)
 	codec.Number(c, "d", codec.Always, &r.Due)
 	if c.Has("n", r.Note != nil) {
-		codec.Made(&r.Note).Fields(c)
+		codec.Made(&r.Note).fields(c)
 	}
 	c.One('}')
 }
 
-func (n *Note) Fields(c *codec.Coder) {
+func (n *Note) fields(c *codec.Coder) {
 	c.One('{')
 	c.Text("t", codec.Always, &n.Tag)
 	codec.Number(c, "l", codec.IfSet, &n.Lost)
 	c.Flag("a", codec.IfSet, &n.Answered)
 	c.Ref("r", codec.IfSet, &n.Published)
 	if c.Has("at", n.Begun != nil) {
-		codec.Made(&n.Begun).Fields(c)
+		codec.Made(&n.Begun).fields(c)
 	}
 	c.One('}')
 }
 
-func (b *Begun) Fields(c *codec.Coder) {
+func (b *Begun) fields(c *codec.Coder) {
 	c.One('{')
 	c.Attr("a", &b.Attr)
 	codec.Texts(c, "m", &b.Meta)
@@ -60,6 +77,7 @@ func (b *Begun) Fields(c *codec.Coder) {
 	c.One('}')
 }
 
+// Fields is how it is written and read by hand.
 func (a *Attrs) Fields(c *codec.Coder) {
 	c.One('{')
 	c.Ref("r", codec.Always, &a.Ref)
@@ -76,6 +94,7 @@ func (a *Attrs) Fields(c *codec.Coder) {
 	c.One('}')
 }
 
+// Fields is how it is written and read by hand.
 func (l *Clean) Fields(c *codec.Coder) {
 	c.One('{')
 	codec.Number(c, "c", codec.Always, &l.Content)
