@@ -128,7 +128,7 @@ func (tx *Tx) flush() error {
 	if err := tx.db().CommitAt(tx.seq, func(err error) { f.done <- err }); err != nil {
 		f.done <- err
 	}
-	tx.txn, tx.at = nil, tx.seq
+	tx.begun, tx.at = nil, tx.seq
 	return nil
 }
 

@@ -32,7 +32,7 @@ const (
 // Tx is one state of the journal, and within Update the next one.
 type Tx struct {
 	j       *Journal
-	txn     *badger.Txn // of Badger; nil until it is needed (db)
+	begun   *badger.Txn // of Badger; nil until it is needed (db)
 	writes  bool
 	at      uint64 // the state it reads
 	seq     uint64 // the state it makes, 0 in a View
@@ -57,18 +57,18 @@ type Tx struct {
 }
 
 func (tx *Tx) discard() {
-	if tx.txn != nil {
-		tx.txn.Discard()
+	if tx.begun != nil {
+		tx.begun.Discard()
 	}
 }
 
 // db is the transaction of Badger: most Views are answered from what is remembered, and
 // never need it. It reads the same state whenever it is begun.
 func (tx *Tx) db() *badger.Txn {
-	if tx.txn == nil {
-		tx.txn = tx.j.db.NewTransactionAt(tx.at, tx.writes)
+	if tx.begun == nil {
+		tx.begun = tx.j.db.NewTransactionAt(tx.at, tx.writes)
 	}
-	return tx.txn
+	return tx.begun
 }
 
 // Seq returns the sequence of the state that this Update makes.

@@ -195,7 +195,7 @@ func (j *Journal) setAllBack(horizon, last uint64) (n int, top uint64, err error
 	at := last + 1<<32
 	total := len(keys)
 	for len(keys) > 0 {
-		n, err := j.setBack(then.txn, keys, at)
+		n, err := j.setBack(then.db(), keys, at)
 		if err != nil {
 			return 0, last, err
 		}
@@ -211,7 +211,7 @@ func (j *Journal) setAllBack(horizon, last uint64) (n int, top uint64, err error
 	if err := now.sign(); err != nil {
 		return 0, last, err
 	}
-	return total, at, j.commitAt(now.txn, at, now.size)
+	return total, at, j.commitAt(now.db(), at, now.size)
 }
 
 // setBack writes as many of keys as go into one commit as they were then, and

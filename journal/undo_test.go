@@ -84,7 +84,7 @@ func TestPowerCutInTheMiddleOfAnUndo(t *testing.T) {
 		j = open(t, again, "boot1")
 		then := j.begin(horizon, false)
 		for k, at := range []uint64{j.last + 1<<32, j.last + 2<<32} { // two that were cut short, one after the other
-			if _, err := j.setBack(then.txn, changed[:min(len(changed), n+4*k)], at); err != nil {
+			if _, err := j.setBack(then.db(), changed[:min(len(changed), n+4*k)], at); err != nil {
 				t.Fatal(err)
 			}
 		}
