@@ -7,10 +7,21 @@ import (
 	badger "github.com/dgraph-io/badger/v4"
 )
 
-// NamedBy reports that the row of key names the content n.
-func (tx *Tx) NamedBy(n uint64, key string) bool {
+// RowOf returns the row that names the content n, or nil. key is whose row may be it,
+// for that is found at once.
+func (tx *Tx) RowOf(n uint64, key string) (*Row, error) {
 	r, err := tx.Row(key)
-	return err == nil && r != nil && r.Content == n
+	if err != nil || r != nil && r.Content == n {
+		return r, err
+	}
+	if key, _, _ = tx.Named(n); key == "" {
+		return nil, nil
+	}
+	r, err = tx.Row(key)
+	if err != nil || r == nil || r.Content != n {
+		return nil, err
+	}
+	return r, nil
 }
 
 // Named tells what names the content n: the key of a row, the key of a clean

@@ -30,13 +30,16 @@ func (q *Queue) Seal(n uint64, key string) {
 	var row string
 	named := true
 	err := q.j.View(func(tx *journal.Tx) error {
-		if row = key; !tx.NamedBy(n, key) {
-			row, _, named = tx.Named(n)
+		r, err := tx.RowOf(n, key)
+		if r != nil {
+			row = r.Key
+		} else {
+			row, _, named = tx.Named(n) // a clean copy may
 		}
-		return nil
+		return err
 	})
 	if err != nil {
-		return // the journal is closed: the next start finds the content
+		return // the journal is closed, or its disk failed: the next start finds the content
 	}
 	q.sealAhead(n, row)
 	if !named {

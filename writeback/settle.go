@@ -165,9 +165,8 @@ func (t *transfer) moveOn(tx *journal.Tx, ref object.Ref) error {
 		return nil
 	}
 	tx.BeforeCommit(func() error { t.q.published(n, ref, t.row.Seq); return nil })
-	key, _, _ := tx.Named(n)
-	r, err := tx.Row(key)
-	if err != nil || r == nil || r.Seq == t.row.Seq || r.Content != n || t.row.Base.IsZero() || !r.Base.Same(t.row.Base) {
+	r, err := tx.RowOf(n, t.row.Key)
+	if err != nil || r == nil || r.Seq == t.row.Seq || t.row.Base.IsZero() || !r.Base.Same(t.row.Base) {
 		return err
 	}
 	r.Base = ref // what differs from it differed from the one before
