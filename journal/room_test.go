@@ -222,8 +222,8 @@ func TestNoRoomForTheHorizon(t *testing.T) {
 }
 
 // covers H10: a journal that is killed and begun again on a disk where there is just
-// room enough to begin does not take what is left of it, life by life, for logs that
-// never become tables.
+// room enough to begin does not take what is left of it, life by life, for tables that
+// are never merged.
 func TestLivesOnAFullDiskTakeNoMoreOfIt(t *testing.T) {
 	t.Parallel()
 	disk := small(t, "size=80m")
@@ -232,7 +232,11 @@ func TestLivesOnAFullDiskTakeNoMoreOfIt(t *testing.T) {
 	for life := range 10 {
 		leave(t, disk, hog, openBlocks+1<<20)
 		u = startUpdates(t, dir)
+		stop := time.AfterFunc(2*time.Minute, u.kill)
 		for u.full < 200 && u.next(t) {
+		}
+		if !stop.Stop() {
+			t.Fatalf("life %d: %d changes, and only %d were refused", life, u.last, u.full)
 		}
 		u.kill()
 		for u.next(t) {
