@@ -19,7 +19,7 @@
 //
 // # Goroutines
 //
-// None.
+// None that outlasts a call: Open and Numbers read directories on all processors.
 //
 // # What a crash leaves
 //
